@@ -1,0 +1,73 @@
+# Every target makes .venv itself when it is missing or out of date, so any of them may be the first command after a clone.
+
+PYTHON :=# a Python 3.11 or 3.12 to build .venv with; empty: the first of python3, python3.12, python3.11 that runs
+SCALE := pocket
+SEEDS := 0
+READY := .venv/ready
+
+.PHONY: help setup reproduce-lm report test test-slow check format lint types imports clean
+
+help: ## say what can be made (default)
+	@echo 'make TARGET, where TARGET is'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
+
+setup: $(READY) ## make .venv with the package and its tools (every other target does this first)
+	@echo 'Set-up is complete: .venv/bin/python'
+
+reproduce-lm: $(READY) ## train table 7's ladder, then print and draw it beside the paper (SCALE=pocket SEEDS=0, or SEEDS=0,1,2)
+	.venv/bin/python -m outrageous.commands.reproduce sweep=table_7 scale=$(SCALE) 'seeds=[$(SEEDS)]'
+
+report: $(READY) ## draw tables and figures again from the committed records
+	.venv/bin/python -m outrageous.commands.report
+
+test: $(READY) ## run the tests (all but the slow ones)
+	.venv/bin/python -m pytest
+
+test-slow: $(READY) ## run the slow tests
+	.venv/bin/python -m pytest -m slow
+
+check: lint types imports test ## formatting, lint, types, import contracts and tests
+
+format: $(READY) ## rewrite the sources as ruff would have them
+	.venv/bin/ruff format
+	.venv/bin/ruff check --fix
+
+lint: $(READY) ## complain where the sources are not as ruff would have them
+	.venv/bin/ruff format --check
+	.venv/bin/ruff check
+
+types: $(READY) ## check the type hints
+	.venv/bin/mypy
+
+imports: $(READY) ## check that imports run one way
+	.venv/bin/lint-imports
+
+clean: ## delete caches (never outputs/, results/ or .venv)
+	rm -rf .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache build
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# .venv-unfinished stands beside .venv while it is being made. Where it is found, an earlier set-up was interrupted:
+# packages may be half there, so .venv is made afresh. uv does not read pip's settings: local wheels are passed on.
+$(READY): pyproject.toml constraints.txt
+	@set -e; \
+	tried=''; python=''; \
+	for candidate in $(if $(PYTHON),'$(PYTHON)',python3 python3.12 python3.11); do \
+		if found=$$("$$candidate" -c 'import sys, ensurepip, venv; print("Python %d.%d.%d" % sys.version_info[:3]); \
+			sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>&1); then python=$$candidate; break; fi; \
+		tried="$$tried\n  $$candidate: $$(printf '%s' "$$found" | tail -n 1)"; \
+	done; \
+	if [ -z "$$python" ]; then \
+		printf "Python 3.11 or 3.12 with its venv module is needed; looked at:$$tried\n" >&2; \
+		printf 'Install one (Debian, Ubuntu: python3-venv as well), or name it: make setup PYTHON=/path/to/python3.12\n' >&2; \
+		exit 1; \
+	fi; \
+	if [ -e .venv-unfinished ]; then echo 'An earlier set-up was interrupted: starting afresh.'; rm -rf .venv; fi; \
+	touch .venv-unfinished; \
+	echo "[1/3] .venv with $$python ($$found)"; \
+	"$$python" -m venv .venv; \
+	echo '[2/3] uv, which installs faster than pip'; \
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv; \
+	echo '[3/3] the package, its dependencies and its tools, in the versions of constraints.txt (PyTorch is large)'; \
+	if [ -n "$${PIP_FIND_LINKS-}" ]; then UV_FIND_LINKS=$$(printf '%s' "$$PIP_FIND_LINKS" | tr ' ' ','); export UV_FIND_LINKS; fi; \
+	.venv/bin/python -m uv pip install --python .venv/bin/python --constraint constraints.txt --editable '.[dev]'; \
+	touch $(READY); rm .venv-unfinished
