@@ -57,7 +57,7 @@ $(READY): pyproject.toml constraints.txt
 		tried="$$tried\n  $$candidate: $$(printf '%s' "$$found" | tail -n 1)"; \
 	done; \
 	if [ -z "$$python" ]; then \
-		printf "Python 3.11 or 3.12 with its venv module is needed; looked at:$$tried\n" >&2; \
+		printf 'Python 3.11 or 3.12 with its venv module is needed; looked at:%b\n' "$$tried" >&2; \
 		printf 'Install one (Debian, Ubuntu: python3-venv as well), or name it: make setup PYTHON=/path/to/python3.12\n' >&2; \
 		exit 1; \
 	fi; \
