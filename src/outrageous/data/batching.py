@@ -1,0 +1,173 @@
+"""Batches of whole sentences: at most so many words each, sentences of like length together, the same for every world size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from outrageous.data.packing import PackedSentences
+from outrageous.errors import UserError
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B whole sentences, the longest of L predicted tokens (its words and `</s>`).
+
+    Attributes:
+        inputs: int64 [B, L], each row starts with `<s>`.
+        targets: int64 [B, L], the token to predict at each place; a row ends with `</s>` and is padded with it.
+        mask: bool [B, L], true where `targets` counts.
+        num_tokens: predicted tokens, the number of true places of `mask`; a plain int, so that asking does not wait for a device.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    mask: Tensor
+    num_tokens: int
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        """The same batch on another device."""
+        return replace(
+            self,
+            inputs=self.inputs.to(device, non_blocking=non_blocking),
+            targets=self.targets.to(device, non_blocking=non_blocking),
+            mask=self.mask.to(device, non_blocking=non_blocking),
+        )
+
+    def pin_memory(self) -> Batch:
+        """The same batch in page-locked memory, from which copies to a GPU do not wait."""
+        return replace(
+            self, inputs=self.inputs.pin_memory(), targets=self.targets.pin_memory(), mask=self.mask.pin_memory()
+        )
+
+
+class SentenceDataset(Dataset[Batch]):
+    """Packed sentences, indexed by many at once: `dataset[indices]` is the `Batch` of these sentences, in that order."""
+
+    def __init__(self, sentences: PackedSentences) -> None:
+        self.sentences = sentences
+
+    def __len__(self) -> int:
+        return len(self.sentences)
+
+    def __getitem__(self, indices: NDArray[np.integer]) -> Batch:
+        targets = self.sentences.gather(indices).astype(np.int64)  # [B, L]
+        inputs = np.empty_like(targets)
+        inputs[:, 0] = self.sentences.bos_id
+        inputs[:, 1:] = targets[:, :-1]
+        lengths = self.sentences.lengths[indices]
+        mask = np.arange(targets.shape[1]) < lengths[:, None]
+        return Batch(torch.from_numpy(inputs), torch.from_numpy(targets), torch.from_numpy(mask), int(lengths.sum()))
+
+
+class BudgetBatchSampler(Sampler[NDArray[np.int64]]):
+    """Index arrays of batches of at most `words_per_batch` predicted tokens; every sentence comes once in an epoch.
+
+    Sentences are ordered by length, the longest first, and cut into batches. With `shuffle` each epoch draws anew, from (seed,
+    epoch), which sentences of the same length go together and the order of the batches. Only lengths decide where the cuts are,
+    so every epoch has the same number of batches and the same padding. A sentence longer than the budget is a batch of its own.
+
+    Rank r of w takes rows r, r + w, r + 2w … of each batch: the batches of all ranks together do not depend on w.
+
+    Attributes:
+        start_batch: batches that the next pass skips, and only the next: to go on in the middle of an epoch.
+    """
+
+    def __init__(
+        self,
+        lengths: NDArray[np.integer],
+        words_per_batch: int,
+        *,
+        shuffle: bool,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        """Plan the batches of sentences of these lengths (predicted tokens).
+
+        Raises:
+            UserError: `words_per_batch` leaves a batch with fewer sentences than there are ranks.
+        """
+        assert 0 <= rank < world_size, f"rank {rank} of {world_size}"
+        if words_per_batch < 1:
+            raise UserError(f"words_per_batch={words_per_batch} must be at least 1")
+        self._lengths = lengths
+        self._longest_first = np.argsort(-lengths, kind="stable")
+        self._cuts = _cut(lengths[self._longest_first], words_per_batch)
+        fewest = np.diff(self._cuts).min(initial=len(lengths))
+        if fewest < world_size:
+            raise UserError(
+                f"words_per_batch={words_per_batch} makes a batch of {fewest} sentences, fewer than the {world_size} "
+                "processes that share it; raise it"
+            )
+        self._shuffle = shuffle
+        self._seed = seed
+        self._rank = rank
+        self._world_size = world_size
+        self._epoch = 0
+        self.start_batch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of the next pass; without `shuffle` all are alike."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        """Batches in a whole epoch, also when the next pass skips some."""
+        return len(self._cuts) - 1
+
+    def __iter__(self) -> Iterator[NDArray[np.int64]]:
+        start, self.start_batch = self.start_batch, 0
+        assert 0 <= start <= len(self), f"cannot start at batch {start} of {len(self)}"
+        sentences, batches = self._longest_first, np.arange(len(self))
+        if self._shuffle:
+            generator = np.random.default_rng((self._seed, self._epoch))
+            shuffled = generator.permutation(len(self._lengths))
+            sentences = shuffled[np.argsort(-self._lengths[shuffled], kind="stable")]  # ties in a new order
+            generator.shuffle(batches)
+        for batch in batches[start:]:
+            yield sentences[self._cuts[batch] : self._cuts[batch + 1]][self._rank :: self._world_size]
+
+    def padding_fraction(self) -> float:
+        """Share of the places of all batches of an epoch that are padding (world size 1)."""
+        longest = self._lengths[self._longest_first[self._cuts[:-1]]]  # of each batch
+        places = np.sum(longest * np.diff(self._cuts), dtype=np.int64)
+        return float(1 - self._lengths.sum(dtype=np.int64) / places)
+
+
+def make_loader(
+    sentences: PackedSentences,
+    words_per_batch: int,
+    *,
+    shuffle: bool,
+    seed: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    pin_memory: bool = False,
+) -> DataLoader[Batch]:
+    """A loader of `Batch`es; its `sampler` is a `BudgetBatchSampler` (`set_epoch`, `start_batch`, `padding_fraction`)."""
+    sampler = BudgetBatchSampler(
+        sentences.lengths, words_per_batch, shuffle=shuffle, seed=seed, rank=rank, world_size=world_size
+    )
+    return DataLoader(
+        SentenceDataset(sentences),
+        batch_size=None,  # an item of the sampler is a whole batch
+        sampler=sampler,
+        pin_memory=pin_memory,
+        generator=torch.Generator(),  # else each pass would draw from the global generator, and a resumed run would differ
+    )
+
+
+def _cut(lengths: NDArray[np.integer], budget: int) -> NDArray[np.int64]:
+    """Cut a sequence of lengths into runs that sum to at most `budget`, or of one: the bounds [runs + 1]."""
+    total = np.cumsum([0, *lengths], dtype=np.int64)
+    cuts = [0]
+    while cuts[-1] < len(lengths):
+        end = np.searchsorted(total, total[cuts[-1]] + budget, side="right") - 1
+        cuts.append(max(int(end), cuts[-1] + 1))
+    return np.array(cuts)
