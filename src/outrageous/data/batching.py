@@ -1,4 +1,4 @@
-"""Batches of whole sentences: at most so many words each, sentences of like length together, the same for every world size."""
+"""Batches of whole sentences: up to a budget of words, sentences of like length together, for any number of ranks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Batch:
         inputs: int64 [B, L], each row starts with `<s>`.
         targets: int64 [B, L], the token to predict at each place; a row ends with `</s>` and is padded with it.
         mask: bool [B, L], true where `targets` counts.
-        num_tokens: predicted tokens, the number of true places of `mask`; a plain int, so that asking does not wait for a device.
+        num_tokens: predicted tokens: the true places of `mask`. A plain int, so that asking does not wait for a device.
     """
 
     inputs: Tensor
@@ -48,7 +48,7 @@ class Batch:
 
 
 class SentenceDataset(Dataset[Batch]):
-    """Packed sentences, indexed by many at once: `dataset[indices]` is the `Batch` of these sentences, in that order."""
+    """Packed sentences, indexed by many at once: `dataset[indices]` is the `Batch` of these, in that order."""
 
     def __init__(self, sentences: PackedSentences) -> None:
         self.sentences = sentences
@@ -69,9 +69,10 @@ class SentenceDataset(Dataset[Batch]):
 class BudgetBatchSampler(Sampler[NDArray[np.int64]]):
     """Index arrays of batches of at most `words_per_batch` predicted tokens; every sentence comes once in an epoch.
 
-    Sentences are ordered by length, the longest first, and cut into batches. With `shuffle` each epoch draws anew, from (seed,
-    epoch), which sentences of the same length go together and the order of the batches. Only lengths decide where the cuts are,
-    so every epoch has the same number of batches and the same padding. A sentence longer than the budget is a batch of its own.
+    Sentences are ordered by length, the longest first, and cut into batches; with `shuffle` each epoch draws anew, from
+    (seed, epoch), which sentences of the same length go together and the order of the batches. Only lengths decide
+    where the cuts are, so every epoch has the same number of batches and the same padding. No sentence is shortened or
+    left out: one longer than the budget is a batch of its own.
 
     Rank r of w takes rows r, r + w, r + 2w … of each batch: the batches of all ranks together do not depend on w.
 
@@ -150,7 +151,11 @@ def make_loader(
     world_size: int = 1,
     pin_memory: bool = False,
 ) -> DataLoader[Batch]:
-    """A loader of `Batch`es; its `sampler` is a `BudgetBatchSampler` (`set_epoch`, `start_batch`, `padding_fraction`)."""
+    """A loader of `Batch`es whose `sampler` is a `BudgetBatchSampler` (`set_epoch`, `start_batch`, `padding_fraction`).
+
+    Raises:
+        UserError: `words_per_batch` is too small.
+    """
     sampler = BudgetBatchSampler(
         sentences.lengths, words_per_batch, shuffle=shuffle, seed=seed, rank=rank, world_size=world_size
     )
@@ -159,7 +164,7 @@ def make_loader(
         batch_size=None,  # an item of the sampler is a whole batch
         sampler=sampler,
         pin_memory=pin_memory,
-        generator=torch.Generator(),  # else each pass would draw from the global generator, and a resumed run would differ
+        generator=torch.Generator(),  # each pass draws a number: from the global generator, a resumed run would differ
     )
 
 

@@ -1,7 +1,7 @@
 """Sentences as token ids in one memory-mapped Arrow file.
 
-The file has one column, `tokens`: list<int32>, one row a sentence, its last token `</s>`; so a row is what the model has to
-predict. It is an ordinary file of the `datasets` library: `datasets.Dataset.from_file` opens it too.
+The file has one column, `tokens`: list<int32>, one row a sentence, its last token `</s>`: a row is what the model has
+to predict. It is an ordinary file of the `datasets` library, which `datasets.Dataset.from_file` opens too.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
+import pyarrow as pa  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from outrageous.errors import UserError
@@ -20,7 +20,7 @@ ROWS_PER_CHUNK = 1 << 16  # few large chunks: gathering takes one pass for each 
 
 
 def write_packed(file: Path, sentences: Iterable[list[int]], rows_per_chunk: int = ROWS_PER_CHUNK) -> None:
-    """Write sentences (token ids, `</s>` included) to an Arrow file; holds `rows_per_chunk` of them in memory at a time."""
+    """Write sentences (token ids, `</s>` included); holds `rows_per_chunk` of them in memory at a time."""
     # Imported here: it takes seconds, and a corpus that is packed already does not need it.
     from datasets import Features, List, Value
     from datasets.arrow_writer import ArrowWriter
@@ -53,11 +53,9 @@ class PackedSentences:
             UserError: the file is missing or damaged.
         """
         try:
-            # A map is shared between processes and its pages are read on demand.
             chunks = pa.ipc.open_stream(pa.memory_map(str(file))).read_all().column("tokens").chunks
         except (OSError, pa.ArrowInvalid, KeyError) as error:
             raise UserError(f"cannot read the packed sentences {file}: {error}") from error
-        chunks = [chunk for chunk in chunks if len(chunk)]
         self.bos_id = bos_id
         self._offsets = [chunk.offsets.to_numpy() for chunk in chunks]  # views of the map, like the values
         self._values = [chunk.values.to_numpy() for chunk in chunks]
@@ -69,7 +67,7 @@ class PackedSentences:
         return len(self.lengths)
 
     def gather(self, indices: NDArray[np.integer]) -> NDArray[np.int32]:
-        """Sentences `indices` [B] as rows of [B, L], L the longest of them; shorter rows repeat their last token, `</s>`."""
+        """Sentences `indices` [B] as rows of [B, L], L the longest of them; others repeat their last token, `</s>`."""
         lengths = self.lengths[indices]
         rows = np.empty((len(indices), lengths.max(initial=0)), np.int32)
         column = np.arange(rows.shape[1])  # [L]

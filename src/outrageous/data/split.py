@@ -34,9 +34,7 @@ def assign_named(blocks_of: Mapping[str, int], dev: Blocks, test: Blocks) -> Ass
                 raise UserError(f"data.{part}_blocks names {name!r}, but data.path gives only {', '.join(blocks_of)}")
             for number in numbers:
                 if not 0 <= number < blocks_of[name]:
-                    raise UserError(
-                        f"data.{part}_blocks: {name} has blocks 0 to {blocks_of[name] - 1}, there is no {number}"
-                    )
+                    raise UserError(f"data.{part}_blocks: {name} has blocks 0 to {blocks_of[name] - 1}, not {number}")
                 if (name, number) in assignment:
                     raise UserError(f"data.{part}_blocks: block {number} of {name} is held out twice")
                 assignment[name, number] = part
@@ -49,18 +47,14 @@ def assign_drawn(blocks_of: Mapping[str, int], dev_fraction: float, test_fractio
     """Hold out about these fractions of all blocks, drawn with `seed`; at least one for dev and one for test.
 
     Raises:
-        UserError: fractions outside 0…1 or too few blocks to leave one for training.
+        UserError: too few blocks to leave one for training.
     """
-    if not (0 < dev_fraction and 0 < test_fraction and dev_fraction + test_fraction < 1):
-        raise UserError(
-            f"data.dev_fraction={dev_fraction} and data.test_fraction={test_fraction} must be above 0 and sum to below 1"
-        )
     blocks = [(name, number) for name, count in blocks_of.items() for number in range(count)]
     num_dev, num_test = (max(1, round(fraction * len(blocks))) for fraction in (dev_fraction, test_fraction))
     if num_dev + num_test >= len(blocks):
         raise UserError(
-            f"the corpus has {len(blocks)} blocks, too few for {num_dev} of dev, {num_test} of test and some of training; "
-            "lower data.block_lines or give more text"
+            f"the corpus has {len(blocks)} blocks: too few for {num_dev} of dev, {num_test} of test and any of "
+            "training; lower data.block_lines or give more text"
         )
     random.Random(seed).shuffle(blocks)
     dev, test = blocks[:num_dev], blocks[num_dev : num_dev + num_test]
@@ -68,5 +62,5 @@ def assign_drawn(blocks_of: Mapping[str, int], dev_fraction: float, test_fractio
 
 
 def duplicate_key(words: Iterable[str]) -> str:
-    """What two sentences that count as duplicates have in common: letters in lower case, each number as 0, no white space."""
+    """What makes two sentences duplicates: letters in lower case, each number as 0, white space left out."""
     return re.sub(r"\d+", "0", "".join(words).lower())

@@ -6,17 +6,21 @@ import glob
 import gzip
 import hashlib
 import lzma
+import os
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from outrageous.errors import UserError
 
-Tokeniser = Callable[[str], list[str]]
+TOKENISERS = ("moses", "whitespace")
 
 
-def find_files(path: str | list[str]) -> list[Path]:
-    """The files that `path` names: one path or glob, or a list of them; each glob's matches in sorted order, none twice.
+def find_files(path: str | list[str]) -> dict[str, Path]:
+    """The files that `path` names, one path or glob or a list of them, in that order, a glob's matches sorted.
+
+    Each goes by its path from the deepest folder that holds them all, so that names do not depend on where that is.
 
     Raises:
         UserError: an entry matches no file, or is not a string.
@@ -26,21 +30,25 @@ def find_files(path: str | list[str]) -> list[Path]:
         raise UserError(f"data.path must be a path, a glob or a list of them, not {path!r}")
     files: dict[Path, None] = {}
     for pattern in patterns:
-        matches = [Path(match) for match in sorted(glob.glob(pattern, recursive=True))] or [Path(pattern)]
-        regular = [match for match in matches if match.is_file()]
-        if not regular:
-            raise UserError(f"no file matches data.path={pattern!r} (looked from {Path.cwd()})")
-        files |= dict.fromkeys(regular)
-    return list(files)
+        expanded = str(Path(pattern).expanduser().absolute())
+        matches = [Path(match) for match in sorted(glob.glob(expanded, recursive=True))]  # noqa: PTH207 (absolute)
+        matches = [match for match in [*matches, Path(expanded)] if match.is_file()]
+        if not matches:
+            raise UserError(
+                f"data.path={pattern!r} matches no file from {Path.cwd()}; name a file or a glob (books/*.txt)"
+            )
+        files |= dict.fromkeys(matches)
+    folder = Path(os.path.commonpath([file.parent for file in files]))
+    return {file.relative_to(folder).as_posix(): file for file in files}
 
 
 def read_lines(file: Path) -> Iterator[str]:
-    """The lines of a UTF-8 file (plain, .gz or .xz) in order: white space runs become one space, empty lines are skipped.
+    """The lines of a UTF-8 file (plain, .gz or .xz); runs of white space become one space, empty lines are skipped.
 
     Raises:
         UserError: the file is unreadable, its archive is damaged, or a line is not UTF-8.
     """
-    open_binary = {".xz": lzma.open, ".gz": gzip.open}.get(file.suffix, open)
+    open_binary: Any = {".xz": lzma.open, ".gz": gzip.open}.get(file.suffix, open)
     try:
         with open_binary(file, "rb") as stream:
             for number, raw in enumerate(stream, start=1):
@@ -65,26 +73,22 @@ def file_sha256(file: Path) -> str:
         UserError: the file cannot be read.
     """
     try:
-        with open(file, "rb") as stream:
+        with file.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise UserError(f"cannot read {file}: {error.strerror or error}") from error
 
 
-def make_tokeniser(name: str) -> Tokeniser:
-    """A function from a line to its words.
+def make_tokeniser(name: str) -> Callable[[str], list[str]]:
+    """A function from a line to its words, `name` one of `TOKENISERS`.
 
-    `moses` sets punctuation apart and keeps case, as One Billion Word's own preparation did; `whitespace` is for text that
-    is tokenised already (One Billion Word as it is published).
-
-    Raises:
-        UserError: the name is neither.
+    `moses` sets punctuation apart and keeps case, as One Billion Word's own preparation did; `whitespace` is for text
+    that is tokenised already (One Billion Word as it is published).
     """
+    assert name in TOKENISERS, name
     if name == "whitespace":
         return str.split
-    if name == "moses":
-        import sacremoses
+    import sacremoses  # takes a second, and a corpus that is prepared already does not need it
 
-        moses = sacremoses.MosesTokenizer("en")
-        return lambda line: moses.tokenize(line, escape=False)
-    raise UserError(f"data.tokeniser={name!r} is unknown: choose moses or whitespace")
+    moses = sacremoses.MosesTokenizer("en")
+    return lambda line: moses.tokenize(line, escape=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -12,14 +11,15 @@ BOS, EOS, UNK = "<s>", "</s>", "<unk>"
 
 
 class Vocabulary:
-    """Words and their counts as predicted tokens of the training part; a word's id is its place.
+    """Words and how often each is predicted in the training part; a word's id is its place.
 
-    Ids fall in frequency (the log-uniform sampler of the training loss needs that), with `</s>` and `<unk>` where their counts
-    put them. `<s>` is only ever an input, so it comes last, with count 0.
+    Ids fall in frequency, which the log-uniform sampler of the training loss relies on, with `</s>` and `<unk>` where
+    their counts put them. `<s>` is only ever an input, so it comes last, with count 0.
     """
 
     def __init__(self, words: list[str], counts: list[int]) -> None:
-        assert len(words) == len(counts) and words[-1] == BOS, "words must match counts and end with <s>"
+        assert len(words) == len(counts)
+        assert words[-1] == BOS
         self.words = words
         self.counts = counts
         ids = {word: i for i, word in enumerate(words)}
@@ -35,16 +35,13 @@ class Vocabulary:
     ) -> Vocabulary:
         """Build from the word counts of the training part and its number of sentences (the count of `</s>`).
 
-        Keeps words seen at least `min_count` times, the most frequent first, ties in the order of the words themselves, and at
-        most `max_size` entries with `<s>`, `</s>` and `<unk>` among them. `<unk>` counts every word that is left out.
+        Keeps words seen at least `min_count` times, the most frequent first, ties in the order of the words
+        themselves, and at most `max_size` entries with `<s>`, `</s>` and `<unk>` among them. `<unk>` counts every word
+        that is left out.
 
         Raises:
-            UserError: `min_count` or `max_size` is too small to mean anything, or no word is left.
+            UserError: no word is frequent enough.
         """
-        if min_count < 1:
-            raise UserError(f"data.min_count={min_count} must be at least 1")
-        if max_size is not None and max_size < 4:
-            raise UserError(f"data.max_size={max_size} must be at least 4: <s>, </s>, <unk> and a word")
         kept = [(word, n) for word, n in counts.items() if n >= min_count and word not in (BOS, EOS, UNK)]
         kept.sort(key=_rank)
         kept = kept[: None if max_size is None else max_size - 3]
@@ -66,9 +63,12 @@ class Vocabulary:
         """Write one line `word<TAB>count` per entry, in the order of the ids."""
         part = file.with_name(file.name + ".part")
         lines = (f"{word}\t{count}\n" for word, count in zip(self.words, self.counts, strict=True))
-        with open(part, "w", encoding="utf-8", newline="\n") as stream:
-            stream.writelines(lines)
-        os.replace(part, file)
+        try:
+            with part.open("w", encoding="utf-8", newline="\n") as stream:
+                stream.writelines(lines)
+            part.replace(file)
+        finally:
+            part.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, file: Path) -> Vocabulary:
@@ -81,7 +81,8 @@ class Vocabulary:
             lines = file.read_text(encoding="utf-8").removesuffix("\n").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"cannot read the vocabulary {file}: {error}") from error
-        words, counts = [], []
+        words: list[str] = []
+        counts: list[int] = []
         for number, line in enumerate(lines, start=1):
             word, _, count = line.partition("\t")
             if not word or not count.isdecimal() or (counts and int(count) > counts[-1]):
@@ -89,9 +90,7 @@ class Vocabulary:
             words.append(word)
             counts.append(int(count))
         if words[-1] != BOS or len({*words}) != len(words) or not {EOS, UNK} <= {*words}:
-            raise UserError(
-                f"{file} is not a whole vocabulary: {EOS}, {UNK} and a last {BOS} must each stand in it once"
-            )
+            raise UserError(f"{file} is not a whole vocabulary: each word once, {EOS} and {UNK} among them, {BOS} last")
         return cls(words, counts)
 
 
