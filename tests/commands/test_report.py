@@ -1,0 +1,127 @@
+import dataclasses
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from outrageous.commands import report
+from outrageous.results.records import Record, read_record, write_record
+
+ROOT = Path(__file__).parents[2]
+SAMPLE = ROOT / "tests" / "results" / "sample_record.json"
+
+
+def record(row: str, **changes: Any) -> Record:
+    return dataclasses.replace(read_record(SAMPLE), row=row, experiment=f"lm/{row}", **changes)
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """A results folder with the published tables and two seeds of moe_4 at pocket scale."""
+    folder = tmp_path / "results"
+    shutil.copytree(ROOT / "results" / "published", folder / "published")
+    for seed in (0, 1):
+        write_record(record("moe_4", seed=seed), folder / "records" / "lm" / "moe_4" / "pocket" / f"seed_{seed}")
+    return folder
+
+
+def test_the_committed_tables_and_figures_are_current(capsys: pytest.CaptureFixture[str]) -> None:
+    code = report.main(["--check", "--results", str(ROOT / "results")])
+    assert code == 0, capsys.readouterr().out
+
+
+def test_written_files_are_current_until_a_record_changes(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--results", str(results)]
+    assert report.main(arguments) == 0
+    assert report.main(["--check", *arguments]) == 0
+    assert "80.00 ± 0.00 (2)" in (results / "tables" / "table_7_pocket.md").read_text()
+    written = {path.name for folder in ("tables", "figures") for path in (results / folder).iterdir()}
+    drawings = {f"{name}_pocket.{suffix}" for name in ("figure_2_left", "learning_curves") for suffix in ("svg", "png")}
+    assert written == {"table_7_pocket.md", "claims_pocket.md", *drawings}
+
+    changed = record("moe_4", seed=0, metrics={"test_perplexity": 79.0})
+    write_record(changed, results / "records" / "lm" / "moe_4" / "pocket" / "seed_0")
+    capsys.readouterr()
+    assert report.main(["--check", *arguments]) == 1
+    stale = [line.split(";")[0] for line in capsys.readouterr().out.splitlines()]
+    # Neither the claims (still not run) nor the curves show a test perplexity.
+    assert stale == [f"stale: {results}/tables/table_7_pocket.md", f"stale: {results}/figures/figure_2_left_pocket.svg"]
+
+
+def test_check_names_lost_and_orphaned_files_but_does_not_compare_pngs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = {tmp_path / name: b"content" for name in ("table.md", "figure.svg", "figure.png", "lost.png")}
+    (tmp_path / "table.md").write_bytes(b"content")
+    (tmp_path / "figure.svg").write_bytes(b"content")
+    (tmp_path / "figure.png").write_bytes(b"another compression")
+    (tmp_path / "old.svg").touch()
+    assert report._check(files) == 1
+    lost, orphan = capsys.readouterr().out.splitlines()
+    assert lost.startswith(f"stale: {tmp_path / 'lost.png'}; run `python -m outrageous.commands.report`")
+    assert orphan == f"stale: {tmp_path / 'old.svg'}; no record stands behind it, delete it"
+
+
+def test_smoke_is_no_reference_and_every_other_scale_has_its_own_files(results: Path) -> None:
+    for scale in ("smoke", "workstation"):
+        folder = results / "records" / "lm" / "moe_32" / scale / "seed_0"
+        write_record(record("moe_32", scale=scale, metrics={"test_perplexity": 12.34}), folder)
+    assert report.main(["--results", str(results)]) == 0
+    tables = {path.name: path.read_text() for path in (results / "tables").glob("table_7_*")}
+    assert tables.keys() == {"table_7_pocket.md", "table_7_workstation.md"}
+    assert "12.34" not in tables["table_7_pocket.md"]
+    assert "12.34 (1)" in tables["table_7_workstation.md"]
+
+
+def test_a_users_mistake_is_one_line(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = results / "records" / "lm" / "moe_4" / "pocket" / "seed_0" / "record.json"
+    path.write_text(path.read_text()[:100])
+    with pytest.raises(SystemExit) as stop:
+        report.main(["--results", str(results)])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {path} is not whole JSON")
+    assert error.count("\n") == 1
+    assert not (results / "tables").exists()
+
+
+def test_the_local_report_has_all_three_groups_of_columns(results: Path, tmp_path: Path) -> None:
+    outputs = tmp_path / "outputs"
+    for perplexity, hour in ((70.0, 10), (71.5, 11)):  # the later one counts
+        run = record("moe_4", metrics={"test_perplexity": perplexity}, started_at=f"2026-02-01T{hour}:00:00+00:00")
+        write_record(run, outputs / "runs" / "lm" / "moe_4" / "pocket" / "seed_0" / f"hash_{hour}")
+    target = outputs / "report"
+    text = report.write_local_report(outputs, target, "pocket", results)
+    (line,) = [line for line in text.splitlines() if line.split()[:1] == ["moe_4"]]
+    assert line.split() == ["moe_4", "45.0", "80.00", "±", "0.00", "(2)", "71.50", "(1)"]
+    markdown = (target / "table_7_pocket.md").read_text()
+    assert "| moe_4 | 45.0 | 8.4 | 8.4 | 80.00 ± 0.00 (2) | 0.131 | 0.131 | 71.50 (1) | 0.131 | 0.131 |" in markdown
+    assert str(target / "figure_2_left_pocket.png") in text
+    assert len(list(target.iterdir())) == 6
+
+
+def test_the_local_report_of_a_smoke_run_shows_no_reference(results: Path, tmp_path: Path) -> None:
+    write_record(record("moe_4", scale="smoke"), results / "records" / "smoke")
+    write_record(record("moe_4", scale="smoke"), tmp_path / "outputs")
+    report.write_local_report(tmp_path / "outputs", tmp_path / "report", "smoke", results)
+    markdown = (tmp_path / "report" / "table_7_smoke.md").read_text()
+    assert "| moe_4 | 45.0 | 8.4 | 8.4 | not run | not run | not run | 80.00 (1) |" in markdown
+    assert "its perplexities mean nothing" in markdown
+
+
+@pytest.mark.parametrize("command", ["report", "promote"])
+def test_help_is_quick_and_imports_nothing_heavy(command: str) -> None:
+    code = (
+        f"import sys\nfrom outrageous.commands import {command}\n"
+        f"try:\n    {command}.main(['--help'])\nexcept SystemExit as stop:\n    assert stop.code == 0\n"
+        "assert not {'torch', 'matplotlib', 'pytorch_lightning'} & set(sys.modules)"
+    )
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "usage:" in done.stdout
+    assert time.perf_counter() - start < 20  # a second on an idle machine
