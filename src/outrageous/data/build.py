@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from tqdm import tqdm  # type: ignore[import-untyped]
+from tqdm import tqdm
 
 from outrageous.data.packing import write_packed
 from outrageous.data.split import Assignment, assign_drawn, assign_named, duplicate_key, num_blocks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -53,6 +54,11 @@ class Vocabulary:
 
     def __len__(self) -> int:
         return len(self.words)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the words in the order of their ids: what a trained model depends on."""
+        return hashlib.sha256("\n".join(self.words).encode()).hexdigest()[:16]
 
     def encode(self, words: Iterable[str]) -> list[int]:
         """Ids of words; words outside the vocabulary become `unk_id`."""

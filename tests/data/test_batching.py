@@ -1,0 +1,158 @@
+"""Batches: whole sentences once an epoch, within budget, the same for every seed, world size and resumption."""
+
+from collections.abc import Callable
+from itertools import chain
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from outrageous.data.batching import Batch, BudgetBatchSampler, SentenceDataset, make_loader
+from outrageous.data.corpus import Corpus
+from outrageous.data.packing import PackedSentences
+from outrageous.errors import UserError
+
+Pack = Callable[..., PackedSentences]
+LENGTHS = st.lists(st.integers(1, 30), min_size=1, max_size=200).map(lambda lengths: np.array(lengths, np.int32))
+
+
+def batches_of(sampler: BudgetBatchSampler, epoch: int = 0) -> list[list[int]]:
+    sampler.set_epoch(epoch)
+    return [indices.tolist() for indices in sampler]
+
+
+def test_a_batch_by_hand(pack: Pack) -> None:
+    # <s> is 99, </s> is 0; sentences "5 6 7" and "8"
+    batch = SentenceDataset(pack([[5, 6, 7, 0], [1, 0], [8, 0]]))[np.array([0, 2])]
+    assert batch.inputs.tolist() == [[99, 5, 6, 7], [99, 8, 0, 0]]
+    assert batch.targets.tolist() == [[5, 6, 7, 0], [8, 0, 0, 0]]
+    assert batch.mask.tolist() == [[True, True, True, True], [True, True, False, False]]
+    assert batch.num_tokens == 6
+    assert batch.inputs.dtype == batch.targets.dtype == torch.int64
+
+
+def test_a_batch_moves_whole(pack: Pack) -> None:
+    batch = SentenceDataset(pack([[5, 0], [8, 0]]))[np.array([0, 1])].to("meta")
+    assert {batch.inputs.device.type, batch.targets.device.type, batch.mask.device.type} == {"meta"}
+    assert batch.num_tokens == 4
+
+
+@pytest.mark.cuda
+def test_a_batch_is_pinned_whole_and_moves_to_the_gpu(pack: Pack) -> None:
+    sentences = pack([[5, 6, 0], [8, 0]])
+    (batch,) = make_loader(sentences, 10, shuffle=False, pin_memory=True)
+    assert batch.inputs.is_pinned()
+    assert batch.targets.is_pinned()
+    assert batch.mask.is_pinned()
+    assert batch.to("cuda", non_blocking=True).targets.tolist() == [[5, 6, 0], [8, 0, 0]]
+
+
+def test_batches_by_hand() -> None:
+    # The longest first: 5 4 | 3 3 2 | 2 1 within nine words each
+    sampler = BudgetBatchSampler(np.array([3, 5, 2, 1, 4, 3, 2]), 9, shuffle=False)
+    assert batches_of(sampler) == [[1, 4], [0, 5, 2], [6, 3]]
+    assert sampler.padding_fraction() == pytest.approx(1 - 20 / (2 * 5 + 3 * 3 + 2 * 2))
+
+
+def test_a_sentence_longer_than_the_budget_is_a_batch_of_its_own() -> None:
+    sampler = BudgetBatchSampler(np.array([2, 50, 2, 11, 10]), 10, shuffle=False)
+    assert batches_of(sampler) == [[1], [3], [4], [0, 2]]
+
+
+@given(lengths=LENGTHS, budget=st.integers(1, 100), seed=st.integers(0, 9), shuffle=st.booleans())
+def test_every_sentence_comes_once_an_epoch_within_the_budget(
+    lengths: np.ndarray, budget: int, seed: int, shuffle: bool
+) -> None:
+    sampler = BudgetBatchSampler(lengths, budget, shuffle=shuffle, seed=seed)
+    for epoch in range(3):
+        batches = batches_of(sampler, epoch)
+        assert len(batches) == len(sampler)
+        assert sorted(chain.from_iterable(batches)) == list(range(len(lengths)))
+        assert all(len(batch) == 1 or lengths[batch].sum() <= budget for batch in batches)
+        padded = sum(len(batch) * lengths[batch].max() for batch in batches)
+        assert sampler.padding_fraction() == pytest.approx(1 - lengths.sum() / padded)
+
+
+def test_the_order_is_that_of_seed_and_epoch() -> None:
+    lengths = np.arange(500) % 20 + 1
+
+    def order(seed: int, epoch: int) -> list[list[int]]:
+        return batches_of(BudgetBatchSampler(lengths, 64, shuffle=True, seed=seed), epoch)
+
+    assert order(0, 0) == order(0, 0)
+    assert order(0, 0) != order(0, 1)
+    assert order(0, 0) != order(1, 0)
+    assert order(0, 1) != order(1, 0)  # the two are not merely added
+    assert sorted(map(sorted, order(0, 0))) != sorted(map(sorted, order(0, 1)))  # other company, not only other order
+
+
+def test_without_shuffle_all_epochs_are_alike() -> None:
+    sampler = BudgetBatchSampler(np.arange(100) % 7 + 1, 30, shuffle=False, seed=3)
+    assert batches_of(sampler, 0) == batches_of(sampler, 5)
+
+
+@given(lengths=LENGTHS, world_size=st.integers(2, 4), shuffle=st.booleans())
+def test_ranks_share_the_batches_of_one_process(lengths: np.ndarray, world_size: int, shuffle: bool) -> None:
+    lengths = np.concatenate([lengths, lengths, lengths, lengths])
+    budget = int(lengths.max()) * world_size * 2
+
+    def sampler(rank: int, size: int) -> BudgetBatchSampler:
+        return BudgetBatchSampler(lengths, budget, shuffle=shuffle, rank=rank, world_size=size)
+
+    try:
+        ranks = [batches_of(sampler(rank, world_size)) for rank in range(world_size)]
+    except UserError as error:  # the last batch may be too small to share
+        assert f"fewer than the {world_size} processes" in str(error)  # noqa: PT017 - not the usual outcome
+        return
+    for whole, *shares in zip(batches_of(sampler(0, 1)), *ranks, strict=True):
+        assert all(share == whole[rank::world_size] for rank, share in enumerate(shares))
+        assert all(shares)
+
+
+def test_a_budget_that_leaves_a_rank_without_a_sentence_is_refused() -> None:
+    with pytest.raises(UserError, match="words_per_batch=10 makes a batch of 1 sentences, fewer than the 2 processes"):
+        BudgetBatchSampler(np.array([9, 3, 3]), 10, shuffle=True, world_size=2)
+    with pytest.raises(UserError, match="words_per_batch=0 must be at least 1"):
+        BudgetBatchSampler(np.array([9, 3, 3]), 0, shuffle=True)
+
+
+def test_start_batch_skips_the_start_of_one_pass_only(pack: Pack) -> None:
+    sentences = pack([[1] * (i % 9) + [0] for i in range(100)])
+    loader = make_loader(sentences, 40, shuffle=True, seed=5)
+    assert isinstance(loader.sampler, BudgetBatchSampler)
+    loader.sampler.set_epoch(2)
+    whole = list(loader)
+    loader.sampler.start_batch = 4
+    resumed = list(loader)
+    assert len(loader) == len(whole) == len(resumed) + 4  # its length stays that of a whole epoch
+    assert all(torch.equal(a.targets, b.targets) for a, b in zip(whole[4:], resumed, strict=True))
+    assert len(list(loader)) == len(whole)
+
+
+def test_loading_draws_nothing_from_the_global_generator(pack: Pack) -> None:
+    loader = make_loader(pack([[1, 0]] * 10), 4, shuffle=True)
+    before = torch.get_rng_state()
+    batches: list[Batch] = list(loader)
+    assert len(batches) == 5
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("words_per_batch", [512, 2048, 8192])
+def test_padding_of_the_pocket_corpus_is_small(words_per_batch: int, pocket: Corpus) -> None:
+    sampler = BudgetBatchSampler(pocket.train.lengths, words_per_batch, shuffle=True)
+    assert sampler.padding_fraction() < 0.005  # the bound asked for is 0.05
+
+
+@pytest.mark.parametrize("part", ["dev", "test"])
+def test_padding_of_the_pocket_corpus_is_small_in_evaluation(part: str, pocket: Corpus) -> None:
+    assert BudgetBatchSampler(getattr(pocket, part).lengths, 2048, shuffle=False).padding_fraction() < 0.05
+
+
+def test_an_epoch_of_the_pocket_corpus_predicts_every_token_once(pocket: Corpus) -> None:
+    counts = np.zeros(len(pocket.vocabulary), np.int64)
+    for batch in make_loader(pocket.train, 8192, shuffle=True):
+        assert batch.num_tokens <= 8192
+        counts += np.bincount(batch.targets[batch.mask].numpy(), minlength=len(counts))
+    assert counts.tolist() == pocket.vocabulary.counts
