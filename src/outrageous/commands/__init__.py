@@ -1,0 +1,1 @@
+"""What users type. Only these modules know of Hydra."""

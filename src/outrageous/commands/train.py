@@ -1,0 +1,30 @@
+"""Trains one model: `outrageous-train experiment=lm/moe_32`. `--help` lists groups and examples."""
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from outrageous.commands.compose import register, table_row, to_run_config
+from outrageous.commands.errors import one_clear_message
+
+register()
+
+
+@hydra.main(version_base="1.3", config_path="../../../conf", config_name="train")
+@one_clear_message
+def main(config: DictConfig) -> None:
+    # Imported here, so that --help answers at once.
+    from outrageous.training.run import run
+    from outrageous.training.tracking import how_to_look
+
+    run_config = to_run_config(config)
+    record, folder = run(run_config, table_row(run_config, list(HydraConfig.get().overrides.task)))
+    figures = ", ".join(f"{name} {value:.4g}" for name, value in record.metrics.items())
+    print(f"{run_config.name} ({run_config.scale.name}, seed {run_config.seed}): {figures}")
+    print(f"Record: {folder.record}")
+    if look := how_to_look(folder.path):
+        print(look)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,209 @@
+"""Every setting of a run, with its type, meaning and unit: the schema that the files under conf/ are checked against.
+
+Nothing is imported from the rest of the package, so that `--help` answers at once.
+"""
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Optional
+
+
+class Layer(Enum):
+    """What may stand between embedding and softmax."""
+
+    lstm = "lstm"
+    moe = "moe"
+
+
+class GateKind(Enum):
+    softmax = "softmax"
+    noisy_top_k = "noisy_top_k"
+
+
+@dataclass
+class GateConfig:
+    """
+    Attributes:
+        kind: which gate of `outrageous.moe`.
+        k: experts per token; the softmax gate uses all and takes none (null).
+    """
+
+    kind: GateKind
+    k: Optional[int] = None
+
+
+@dataclass
+class MoEConfig:
+    """
+    Attributes:
+        num_experts: N.
+        d_hidden: width of each hidden layer of an expert.
+    """
+
+    gate: GateConfig
+    num_experts: int
+    d_hidden: list[int]
+
+
+@dataclass
+class LanguageModelConfig:
+    """
+    Attributes:
+        d_model: width of everything between the layers.
+        layers: from the embedding to the softmax.
+        lstm_units: units of every LSTM; projected to d_model where larger.
+        dropout: probability with which a value is dropped after each layer but the softmax.
+        num_sampled: classes drawn for the sampled softmax.
+        moe: null where no layer is an MoE.
+    """
+
+    d_model: int
+    layers: list[Layer]
+    lstm_units: int
+    dropout: float
+    num_sampled: int
+    moe: Optional[MoEConfig] = None
+
+
+@dataclass
+class CorpusConfig:
+    """What corpus to prepare and how.
+
+    Attributes:
+        name: names the folder of the prepared corpus.
+        path: file or glob, or a list of them: UTF-8, one sentence or paragraph per line, plain, .gz or .xz.
+        tokeniser: `moses` or `whitespace`.
+        min_count: a word of the vocabulary is seen at least this often in the training part.
+        max_size: most entries of the vocabulary, `<s> </s> <unk>` included; null for no limit.
+        block_lines: sentences per block; each part of the split is made of whole blocks of consecutive sentences of a file.
+        dev_blocks, test_blocks: numbers of the blocks held out, by file name; without them blocks are drawn:
+        dev_fraction, test_fraction: share of all blocks to draw for each part.
+        split_seed: seed of that draw.
+    """
+
+    name: str
+    path: Any
+    tokeniser: str = "moses"
+    min_count: int = 3
+    max_size: Optional[int] = None
+    block_lines: int = 200
+    dev_blocks: dict[str, list[int]] = field(default_factory=dict)
+    test_blocks: dict[str, list[int]] = field(default_factory=dict)
+    dev_fraction: Optional[float] = None
+    test_fraction: Optional[float] = None
+    split_seed: int = 0
+
+
+@dataclass
+class OptimizerConfig:
+    """Adam.
+
+    Attributes:
+        learning_rate: at the end of the warm-up, its highest.
+        beta1, beta2, epsilon: Adam's.
+        max_grad_norm: gradients are scaled down to this norm, over all parameters together.
+    """
+
+    learning_rate: float
+    beta1: float
+    beta2: float
+    epsilon: float
+    max_grad_norm: float
+
+
+@dataclass
+class ScheduleConfig:
+    """Learning rate linear up to step warmup_steps, then proportional to 1/√step (appendix C)."""
+
+    warmup_steps: int
+
+
+@dataclass
+class BalanceConfig:
+    """Weights of the balancing losses, Eq. 7 and 11."""
+
+    w_importance: float
+    w_load: float
+
+
+@dataclass
+class TrainerConfig:
+    """
+    Attributes:
+        accelerator, precision: as Lightning's Trainer takes them.
+        num_threads: CPU threads of this process; null for PyTorch's default.
+        max_epochs: passes over the training part.
+        max_steps: stop earlier, after this many steps; -1 for no limit.
+        words_per_batch: most predicted words of a training batch, made of whole sentences.
+        eval_words_per_batch: the same for dev and test; changes speed and memory only.
+        validate_every: steps between two looks at the dev perplexity; checkpoints are written then.
+        log_every: steps between two rows of the log.
+    """
+
+    accelerator: str
+    precision: str
+    num_threads: Optional[int]
+    max_epochs: int
+    max_steps: int
+    words_per_batch: int
+    eval_words_per_batch: int
+    validate_every: int
+    log_every: int
+
+
+@dataclass
+class LoggerConfig:
+    """Weights & Biases. group: shared by the runs of one sweep."""
+
+    project: str
+    group: Optional[str]
+    tags: list[str]
+
+
+@dataclass
+class PathsConfig:
+    """
+    Attributes:
+        runs: finished and unfinished runs, one folder each.
+        corpora: prepared corpora.
+    """
+
+    runs: str
+    corpora: str
+
+
+@dataclass
+class ScaleConfig:
+    """Sizes that the experiments are written in: the same experiment, smaller or larger.
+
+    Attributes:
+        name: smoke, pocket, workstation or paper.
+        d_model: width of embedding, LSTMs and softmax.
+        d_hidden: hidden width of one expert; four such experts cost as much as one dense layer of 4·d_hidden.
+    """
+
+    name: str
+    d_model: int
+    d_hidden: int
+
+
+@dataclass
+class RunConfig:
+    """One run: one row of a table, with one seed.
+
+    Attributes:
+        name: the experiment, as in `experiment=lm/moe_32`.
+        seed: of initial weights, batches, gate noise, dropout and sampled classes.
+    """
+
+    name: str
+    seed: int
+    scale: ScaleConfig
+    data: CorpusConfig
+    model: LanguageModelConfig
+    optim: OptimizerConfig
+    schedule: ScheduleConfig
+    balance: BalanceConfig
+    trainer: TrainerConfig
+    logger: LoggerConfig
+    paths: PathsConfig

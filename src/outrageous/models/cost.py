@@ -1,0 +1,59 @@
+"""Parameters and operations as the paper counts them (tables 1, 7 and 8).
+
+ops/timestep = multiply-adds of one token's forward pass without the softmax; only the k used experts count, and a noisy
+gate counts both of its matrices. Parameters leave out embedding and softmax, unless they are the total.
+"""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from outrageous.models.language_model import LanguageModel
+from outrageous.models.lstm import LSTM
+from outrageous.moe import FeedForwardExperts, MoE, NoisyTopKGate
+
+
+@dataclass(frozen=True)
+class Cost:
+    """
+    Attributes:
+        ops_per_timestep: multiply-adds.
+        params: without embedding and softmax.
+        total_params: with them.
+        flops_per_training_word: floating-point operations of forward and backward, the sampled softmax included: a
+            multiply-add is 2, forward and backward are 3 times the forward pass.
+    """
+
+    ops_per_timestep: int
+    params: int
+    total_params: int
+    flops_per_training_word: int
+
+
+def cost(model: LanguageModel) -> Cost:
+    """Counts a model, on the meta device too."""
+    ops = sum(_layer_ops(layer) for layer in model.layers)
+    softmax_ops = model.config.d_model * (1 + model.config.num_sampled)
+    return Cost(
+        ops_per_timestep=ops,
+        params=_num_params(model.layers),
+        total_params=_num_params(model),
+        flops_per_training_word=2 * 3 * (ops + softmax_ops),
+    )
+
+
+def _layer_ops(layer: nn.Module) -> int:
+    if isinstance(layer, LSTM):
+        d_model, units = layer.d_model, layer.num_units
+        projection = units * d_model if units != d_model else 0
+        return 4 * units * (d_model + d_model) + projection  # input and recurrence are both d_model wide
+    assert isinstance(layer, MoE)
+    assert isinstance(layer.experts, FeedForwardExperts)
+    widths = [layer.experts.d_model, *layer.experts.d_hidden, layer.experts.d_model]
+    per_expert = sum(a * b for a, b in zip(widths[:-1], widths[1:], strict=True))
+    matrices = 2 if isinstance(layer.gate, NoisyTopKGate) else 1
+    return layer.gate.k * per_expert + matrices * layer.experts.d_model * layer.gate.num_experts
+
+
+def _num_params(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -1,0 +1,27 @@
+"""The LSTM of the paper's models."""
+
+import torch
+from torch import Tensor, nn
+
+
+class LSTM(nn.Module):
+    """One LSTM layer D → D, projected where it has other than D units; the projection is also what recurs
+    (Sak et al., 2014). Every sentence starts from a state of zeros.
+
+    The forget gates' biases start at 1, as in Jozefowicz et al. (2016); the paper does not name its initialisation.
+    """
+
+    def __init__(self, d_model: int, num_units: int) -> None:
+        """Raises ValueError if num_units < d_model: a projection cannot be wider than what it projects."""
+        super().__init__()
+        if num_units < d_model:
+            raise ValueError(f"num_units={num_units}: an LSTM with d_model={d_model} outputs needs at least that many")
+        self.d_model, self.num_units = d_model, num_units
+        projection = d_model if num_units > d_model else 0
+        self.lstm = nn.LSTM(d_model, num_units, batch_first=True, proj_size=projection)
+        with torch.no_grad():  # gates lie in the order input, forget, cell, output
+            self.lstm.bias_ih_l0[num_units : 2 * num_units] = 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [B, L, D] -> [B, L, D]. Padding must stand at the end of a sentence, where it cannot reach any word."""
+        return self.lstm(x)[0]

@@ -1,0 +1,121 @@
+"""The softmax over the vocabulary: by importance sampling while training, in full while evaluating.
+
+Axes: T tokens, D d_model, V vocabulary, S sampled classes. The sampling is TensorFlow's `sampled_softmax_loss` with a
+`log_uniform_candidate_sampler`, as Jozefowicz et al. (2016) used it.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Distinct classes drawn for a whole batch.
+
+    Attributes:
+        classes: [S] int64, distinct, in the order they were drawn.
+        num_tries: draws it took to find S distinct classes, a scalar tensor.
+    """
+
+    classes: Tensor
+    num_tries: Tensor
+
+
+class LogUniformSampler:
+    """Draws classes k with p(k) = log((k+2)/(k+1)) / log(V+1): Zipf's law over ids sorted by falling frequency."""
+
+    def __init__(self, num_classes: int, num_sampled: int) -> None:
+        """Raises ValueError unless 0 < num_sampled < num_classes."""
+        if not 0 < num_sampled < num_classes:
+            raise ValueError(
+                f"num_sampled={num_sampled}: must lie between 1 and num_classes - 1 = {num_classes - 1}; "
+                "lower it, or use the full softmax"
+            )
+        self.num_classes, self.num_sampled = num_classes, num_sampled
+        self._draws_at_once = 2 * num_sampled
+
+    def sample(self, device: torch.device) -> Sample:
+        """Draws with PyTorch's generator until S distinct classes are found."""
+        drawn = self._draw(device)
+        while (first := _first_occurrences(drawn)).numel() < self.num_sampled:
+            drawn = torch.cat([drawn, self._draw(device)])
+        self._draws_at_once = max(self._draws_at_once, drawn.numel())
+        first = first[: self.num_sampled]
+        return Sample(classes=drawn[first], num_tries=first[-1] + 1)
+
+    def expected_count(self, classes: Tensor, num_tries: Tensor) -> Tensor:
+        """Q(k) = 1 - (1 - p(k))^T for T tries: the probability that class k is in the sample; float32, any shape."""
+        k = classes.double()
+        probability = torch.log1p(1 / (k + 1)) / math.log(self.num_classes + 1)
+        return -torch.expm1(num_tries * torch.log1p(-probability)).float()
+
+    def _draw(self, device: torch.device) -> Tensor:
+        # float64: in float32 u has 2^24 values, too few to reach every id of a large vocabulary.
+        u = torch.rand(self._draws_at_once, dtype=torch.float64, device=device)
+        classes = torch.exp(u * math.log(self.num_classes + 1)).long() - 1
+        return classes.clamp_(max=self.num_classes - 1)  # exp may round up to V + 1
+
+
+def _first_occurrences(drawn: Tensor) -> Tensor:
+    """Positions at which a class is drawn for the first time, rising; drawn [n] -> [number of distinct classes]."""
+    ordered, position = torch.sort(drawn, stable=True)
+    is_first = torch.ones_like(ordered, dtype=torch.bool)
+    is_first[1:] = ordered[1:] != ordered[:-1]
+    return position[is_first].sort().values
+
+
+def _accidental_hits(target: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+    """Where target[row] == classes[column]; target [T], classes [S] distinct -> row, column, at most T of each."""
+    ordered, position = torch.sort(classes)
+    slot = torch.searchsorted(ordered, target).clamp_(max=classes.numel() - 1)
+    (row,) = torch.nonzero(ordered[slot] == target, as_tuple=True)
+    return row, position[slot[row]]
+
+
+class VocabularySoftmax(nn.Module):
+    """Output embedding [V, D] and bias [V], with both ways to compute the negative log-likelihood of targets."""
+
+    def __init__(self, num_classes: int, d_model: int, num_sampled: int) -> None:
+        """Raises ValueError if num_sampled does not fit num_classes."""
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(num_classes, d_model))
+        self.bias = nn.Parameter(torch.zeros(num_classes))
+        self.sampler = LogUniformSampler(num_classes, num_sampled)
+        nn.init.normal_(self.weight, std=d_model**-0.5)
+
+    def sampled_loss(self, hidden: Tensor, target: Tensor) -> Tensor:
+        """Mean cross-entropy over the true class and S sampled ones; not a likelihood, so no perplexity follows from it.
+
+        Args:
+            hidden: [T, D].
+            target: [T] int64.
+        """
+        sample = self.sampler.sample(hidden.device)
+        return self.loss_for_sample(hidden, target, sample)
+
+    def loss_for_sample(self, hidden: Tensor, target: Tensor, sample: Sample) -> Tensor:
+        """`sampled_loss` for a given sample. log Q is subtracted from true and sampled logits alike; sampled classes
+        equal to a row's target are left out of that row."""
+        log_q_target = self.sampler.expected_count(target, sample.num_tries).log()  # [T]
+        log_q_sample = self.sampler.expected_count(sample.classes, sample.num_tries).log()  # [S]
+        true_logit = (hidden * F.embedding(target, self.weight)).sum(dim=1) + self.bias[target] - log_q_target
+        sampled_logits = F.linear(
+            hidden, F.embedding(sample.classes, self.weight), self.bias[sample.classes] - log_q_sample
+        )  # [T, S]
+        row, column = _accidental_hits(target, sample.classes)
+        sampled_logits[row, column] = -torch.inf
+        logits = torch.cat([true_logit.unsqueeze(1), sampled_logits], dim=1)
+        return F.cross_entropy(logits, torch.zeros_like(target))
+
+    @torch.no_grad()
+    def negative_log_likelihood(self, hidden: Tensor, target: Tensor, tokens_per_chunk: int = 1024) -> Tensor:
+        """-log p(target | hidden) over the full vocabulary, [T] float32; holds tokens_per_chunk · V logits at a time."""
+        chunks = zip(hidden.split(tokens_per_chunk), target.split(tokens_per_chunk), strict=True)
+        return torch.cat([F.cross_entropy(self._logits(h), t, reduction="none") for h, t in chunks])
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        return F.linear(hidden, self.weight, self.bias).float()

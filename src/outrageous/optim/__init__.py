@@ -1,0 +1,1 @@
+"""The optimizer and learning-rate schedules of the paper."""

@@ -1,0 +1,187 @@
+"""What is measured, logged and shown while a model trains."""
+
+import json
+import os
+import sys
+import time
+from collections import deque
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.trainer.states import TrainerFn
+from torch import Tensor
+from tqdm import tqdm
+
+from outrageous.data.batching import Batch
+from outrageous.results.records import CurvePoint
+
+RECENT_BATCHES = 20  # over how many training batches the utilisation figures are averaged
+
+
+class Meter(pl.Callback):
+    """Counts words and seconds of training, without validation, and logs every `log_every` steps.
+
+    Its state goes into checkpoints: figures of a resumed run cover the whole run.
+
+    Attributes:
+        words: predicted words trained on so far.
+        seconds: spent on them.
+        curve: one point for each validation.
+    """
+
+    def __init__(self, log_every: int, flops_per_word: int) -> None:
+        self.log_every, self.flops_per_word = log_every, flops_per_word
+        self.words, self.seconds = 0, 0.0
+        self.curve: list[CurvePoint] = []
+        self.word_loss = float("nan")
+        self._recent: deque[dict[str, float]] = deque(maxlen=RECENT_BATCHES)
+        self._since: float | None = None
+        self._wall_before, self._constructed = 0.0, time.monotonic()
+
+    @property
+    def wall_seconds(self) -> float:
+        """From the run's first start, without the time between an interruption and its resumption."""
+        return self._wall_before + time.monotonic() - self._constructed
+
+    @property
+    def words_per_second(self) -> float:
+        return self.words / self.seconds if self.seconds else 0.0
+
+    def utilisation(self) -> dict[str, float]:
+        """Mean over recent training batches of cv_importance, cv_load and max_over_mean_load; empty without an MoE."""
+        if not self._recent:
+            return {}
+        return {name: sum(row[name] for row in self._recent) / len(self._recent) for name in self._recent[0]}
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        if self._since is None:
+            self._since = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        self.words += batch.num_tokens
+        if outputs["utilisation"]:
+            self._recent.append(_mean_over_layers(outputs["utilisation"]))
+        if trainer.global_step % self.log_every == 0:
+            self._pause()
+            self.word_loss = outputs["word_loss"].item()
+            self._log(trainer, pl_module, outputs)
+
+    def on_validation_start(self, *_: Any) -> None:
+        self._pause()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        dev_perplexity = trainer.callback_metrics["dev_perplexity"].item()
+        if trainer.state.fn != TrainerFn.FITTING:
+            return
+        self.curve.append(CurvePoint(trainer.global_step, self.words, dev_perplexity))
+        if trainer.logger:
+            trainer.logger.log_metrics({"dev/perplexity": dev_perplexity, "words": self.words}, trainer.global_step)
+
+    def on_train_end(self, *_: Any) -> None:
+        self._pause()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "words": self.words,
+            "seconds": self.seconds,
+            "wall_seconds": self.wall_seconds,
+            "curve": [asdict(point) for point in self.curve],
+            "recent": list(self._recent),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.words, self.seconds = state_dict["words"], state_dict["seconds"]
+        self._wall_before = state_dict["wall_seconds"]
+        self.curve = [CurvePoint(**point) for point in state_dict["curve"]]
+        self._recent.extend(state_dict["recent"])
+
+    def _pause(self) -> None:
+        if self._since is not None:
+            self.seconds += time.perf_counter() - self._since
+        self._since = None
+
+    def _log(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any) -> None:
+        if not trainer.logger:
+            return
+        metrics = {
+            "train/word_loss": self.word_loss,
+            "train/balance_loss": outputs["balance_loss"].item(),
+            "train/grad_norm": pl_module.grad_norm,
+            "train/learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
+            "speed/words_per_second": self.words_per_second,
+            "speed/tflops": self.words_per_second * self.flops_per_word / 1e12,
+            "words": self.words,
+        }
+        metrics |= {f"experts/{name}": value for name, value in self.utilisation().items()}
+        trainer.logger.log_metrics(metrics, trainer.global_step)
+
+
+def _mean_over_layers(utilisations: list[dict[str, Tensor]]) -> dict[str, float]:
+    return {name: torch.stack([row[name] for row in utilisations]).mean().item() for name in utilisations[0]}
+
+
+class RunProgress(pl.Callback):
+    """One bar for the whole run, with words/s, dev perplexity and time left; and the same as a small JSON file."""
+
+    SECONDS_BETWEEN_WRITES = 1.0
+
+    def __init__(self, meter: Meter, file: Path, title: str) -> None:
+        self.meter, self.file, self.title = meter, file, title
+        self._bar: tqdm[Any] | None = None
+        self._written = 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        total = int(trainer.estimated_stepping_batches)
+        self._bar = tqdm(
+            total=total,
+            initial=trainer.global_step,
+            desc=self.title,
+            unit="step",
+            dynamic_ncols=True,
+            mininterval=0.1 if sys.stderr.isatty() else 30,  # a log file wants few lines
+        )
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        assert self._bar is not None
+        self._bar.update(trainer.global_step - self._bar.n)
+        if time.monotonic() - self._written > self.SECONDS_BETWEEN_WRITES:
+            self._show(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._bar is not None:
+            self._show(trainer)
+
+    def on_train_end(self, *_: Any) -> None:
+        self._close()
+
+    def on_exception(self, *_: Any) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def _show(self, trainer: pl.Trainer) -> None:
+        assert self._bar is not None
+        self._written = time.monotonic()
+        curve = self.meter.curve
+        status = {
+            "step": trainer.global_step,
+            "num_steps": self._bar.total,
+            "words_per_second": self.meter.words_per_second,
+            "dev_perplexity": curve[-1].dev_perplexity if curve else None,
+        }
+        self._bar.set_postfix_str(
+            f"{status['words_per_second']:,.0f} words/s"
+            + (f", dev perplexity {status['dev_perplexity']:.2f}" if curve else ""),
+            refresh=False,
+        )
+        temporary = self.file.with_suffix(".part")
+        temporary.write_text(json.dumps(status))
+        os.replace(temporary, self.file)

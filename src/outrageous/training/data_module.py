@@ -1,0 +1,47 @@
+"""Loaders over a prepared corpus, for Lightning."""
+
+import pytorch_lightning as pl
+from torch.utils.data import DataLoader
+
+from outrageous.config import TrainerConfig
+from outrageous.data.batching import Batch, BudgetBatchSampler, make_loader
+from outrageous.data.corpus import Corpus
+from outrageous.data.packing import PackedSentences
+
+
+class SentenceDataModule(pl.LightningDataModule):
+    """Training batches in an order drawn from (seed, epoch), going on where the trainer stands; dev and test by length."""
+
+    def __init__(self, corpus: Corpus, trainer: TrainerConfig, seed: int) -> None:
+        super().__init__()
+        self.corpus, self.config, self.seed = corpus, trainer, seed
+
+    def num_predicted_tokens(self, part: str) -> int:
+        sentences: PackedSentences = getattr(self.corpus, part)
+        return sentences.num_predicted_tokens
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        loader = make_loader(
+            self.corpus.train,
+            self.config.words_per_batch,
+            shuffle=True,
+            seed=self.seed,
+            pin_memory=self._on_gpu,
+        )
+        assert isinstance(loader.sampler, BudgetBatchSampler)
+        if self.trainer is not None:  # one step is one batch, and each epoch has the same number of them
+            loader.sampler.start_batch = self.trainer.global_step % len(loader.sampler)
+        return loader
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        return self._eval_loader(self.corpus.dev)
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        return self._eval_loader(self.corpus.test)
+
+    def _eval_loader(self, sentences: PackedSentences) -> DataLoader[Batch]:
+        return make_loader(sentences, self.config.eval_words_per_batch, shuffle=False, pin_memory=self._on_gpu)
+
+    @property
+    def _on_gpu(self) -> bool:
+        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"

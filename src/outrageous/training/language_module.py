@@ -1,0 +1,101 @@
+"""The training loop of the language model: what happens to one batch, in training and in evaluation."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from outrageous.config import RunConfig
+from outrageous.data.batching import Batch
+from outrageous.errors import UserError
+from outrageous.models.language_model import LanguageModel
+from outrageous.moe import balancing_loss, utilisation
+from outrageous.optim.schedules import warmup_then_inverse_sqrt
+from outrageous.training.checkpoints import StampedModule
+
+
+class LanguageModule(StampedModule):
+    """Trains by sampled softmax and balancing losses; evaluates by perplexity over the full softmax.
+
+    Whatever is random in a step (gate noise, dropout, sampled classes) is drawn from (seed, step) alone, so a run that
+    was interrupted goes on with the numbers it would have had.
+
+    Logs: `dev_perplexity` and `test_perplexity`, exp(total negative log-likelihood / predicted tokens), `</s>` included.
+    """
+
+    def __init__(self, config: RunConfig, vocabulary_size: int, origin: dict[str, Any]) -> None:
+        """Initial weights depend on the seed alone. Raises ValueError if sizes do not fit together."""
+        super().__init__(origin)
+        self.optim, self.schedule, self.balance, self.seed = config.optim, config.schedule, config.balance, config.seed
+        torch.manual_seed(config.seed)
+        self.model = LanguageModel(config.model, vocabulary_size)
+        self.grad_norm = float("nan")  # of the latest step, before clipping
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        torch.manual_seed(_step_seed(self.seed, self.global_step, self.global_rank))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        hidden, reports = self.model(batch.inputs, batch.mask)
+        word_loss = self.model.softmax.sampled_loss(hidden, batch.targets[batch.mask])
+        w_importance, w_load = self.balance.w_importance, self.balance.w_load
+        balance_loss = sum((balancing_loss(report, w_importance, w_load) for report in reports), torch.zeros(()))
+        return {
+            "loss": word_loss + balance_loss,
+            "word_loss": word_loss.detach(),
+            "balance_loss": balance_loss.detach(),
+            "utilisation": [utilisation(report) for report in reports],
+            "tokens_per_expert": [report.tokens_per_expert for report in reports],
+        }
+
+    def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *_: Any, **__: Any) -> None:
+        """Raises UserError on a gradient that is not finite: before it can reach the weights."""
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters(), self.optim.max_grad_norm)
+        if not torch.isfinite(norm):
+            raise UserError(
+                f"the gradient's norm is {norm.item()} at step {self.global_step + 1}, nothing was updated. "
+                f"Lower optim.learning_rate={self.optim.learning_rate} or optim.max_grad_norm={self.optim.max_grad_norm}; "
+                "checkpoints before this step are good"
+            )
+        self.grad_norm = norm.item()
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        optim = self.optim
+        adam = torch.optim.Adam(
+            self.parameters(), lr=optim.learning_rate, betas=(optim.beta1, optim.beta2), eps=optim.epsilon, fused=True
+        )
+        factor = warmup_then_inverse_sqrt(self.schedule.warmup_steps)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(adam, factor)
+        return {"optimizer": adam, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_validation_epoch_start(self) -> None:
+        self._nll, self._num_tokens = torch.zeros((), dtype=torch.float64), 0
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        hidden, _ = self.model(batch.inputs, batch.mask)
+        nll = self.model.softmax.negative_log_likelihood(hidden, batch.targets[batch.mask])
+        self._nll += nll.double().sum().cpu()
+        self._num_tokens += batch.num_tokens
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_perplexity("dev")
+
+    on_test_epoch_start = on_validation_epoch_start
+    test_step = validation_step
+
+    def on_test_epoch_end(self) -> None:
+        self._log_perplexity("test")
+
+    def _log_perplexity(self, part: str) -> None:
+        expected = self.trainer.datamodule.num_predicted_tokens(part)
+        assert self._num_tokens == expected, f"{part}: evaluated {self._num_tokens} tokens of {expected}"
+        self.log(f"{part}_perplexity", perplexity(self._nll, self._num_tokens))
+
+
+def perplexity(total_nll: Tensor, num_tokens: int) -> Tensor:
+    """exp(total negative log-likelihood in nats / predicted tokens); inf where float64 overflows."""
+    return (total_nll / num_tokens).exp()
+
+
+def _step_seed(seed: int, step: int, rank: int) -> int:
+    return int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0] >> 1)

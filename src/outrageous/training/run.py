@@ -1,0 +1,162 @@
+"""A whole run on one screen: corpus, model, training, test, record."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from filelock import FileLock, Timeout
+
+from outrageous.config import RunConfig
+from outrageous.data.corpus import Corpus, prepare_corpus
+from outrageous.errors import UserError
+from outrageous.models.cost import cost
+from outrageous.models.language_model import LanguageModel
+from outrageous.results.provenance import git_state, hardware, software_versions
+from outrageous.results.records import Record, read_record, write_record
+from outrageous.training.callbacks import Meter, RunProgress
+from outrageous.training.checkpoints import best_and_last, check_resumable, load_weights
+from outrageous.training.data_module import SentenceDataModule
+from outrageous.training.language_module import LanguageModule
+from outrageous.training.libraries import quieten
+from outrageous.training.run_folder import RunFolder, config_hash, plain_config, run_folder
+from outrageous.training.tracking import ExpertLoadPlots, log_result, make_logger
+
+REPOSITORY = Path(__file__).parents[3]
+
+
+def run(config: RunConfig, row: str | None) -> tuple[Record, RunFolder]:
+    """Trains, tests with the weights of the lowest dev perplexity, and leaves a record. Goes on where an earlier call with
+    the same settings stopped; returns its record if it finished.
+
+    Args:
+        row: the table row that the record belongs to, None for a variation of a preset.
+
+    Raises:
+        UserError: a setting, the text, a checkpoint or the disk does not allow it.
+    """
+    origin = start_of_run()
+    corpus = prepare_corpus(config.data, Path(config.paths.corpora))
+    folder = run_folder(config, corpus.fingerprint)
+    if folder.record.exists():
+        return read_record(folder.record), folder
+    quieten()
+    if config.trainer.num_threads is not None:
+        torch.set_num_threads(config.trainer.num_threads)
+    with _alone(folder):
+        origin |= {
+            "config": plain_config(config),
+            "config_hash": config_hash(config, corpus.fingerprint),
+            "vocabulary_fingerprint": corpus.vocabulary.fingerprint,
+        }
+        module = build_module(config, len(corpus.vocabulary), origin)
+        meter = Meter(config.trainer.log_every, cost(module.model).flops_per_training_word)
+        trainer = build_trainer(config, folder, meter)
+        metrics = _train_and_test(trainer, module, SentenceDataModule(corpus, config.trainer, config.seed), folder)
+        record = make_record(config, row, module, meter, corpus.fingerprint, metrics)
+        write_record(record, folder.path)
+        log_result(trainer, record)
+    return record, folder
+
+
+def start_of_run() -> dict[str, Any]:
+    """When and from which commit: asked for first, since files may change while a run lasts."""
+    commit, dirty = git_state(REPOSITORY)
+    return {"started_at": datetime.now(UTC).isoformat(timespec="seconds"), "commit": commit, "dirty": dirty}
+
+
+def build_module(config: RunConfig, vocabulary_size: int, origin: dict[str, Any]) -> LanguageModule:
+    """Raises UserError if sizes do not fit together."""
+    try:
+        return LanguageModule(config, vocabulary_size, origin)
+    except ValueError as error:
+        raise UserError(f"the model's settings do not fit together: {error}") from error
+
+
+def build_trainer(config: RunConfig, folder: RunFolder, meter: Meter) -> pl.Trainer:
+    settings = config.trainer
+    title = f"{config.name} seed {config.seed}"
+    return pl.Trainer(
+        accelerator=settings.accelerator,
+        devices=1,
+        precision=settings.precision,
+        max_epochs=settings.max_epochs,
+        max_steps=settings.max_steps,
+        val_check_interval=settings.validate_every,
+        check_val_every_n_epoch=None,  # steps are counted through the epochs
+        num_sanity_val_steps=0,
+        log_every_n_steps=settings.log_every,
+        logger=make_logger(config, folder.path),
+        callbacks=[
+            meter,
+            ExpertLoadPlots(),
+            RunProgress(meter, folder.progress, title),
+            *best_and_last(folder.path),
+        ],
+        default_root_dir=folder.path,
+        enable_progress_bar=False,  # RunProgress shows the whole run instead
+        enable_model_summary=False,
+    )
+
+
+def _train_and_test(
+    trainer: pl.Trainer, module: LanguageModule, data: SentenceDataModule, folder: RunFolder
+) -> dict[str, float]:
+    resume = folder.last_checkpoint if folder.last_checkpoint.exists() else None
+    if resume is not None:
+        check_resumable(resume, module.origin["config_hash"], data.corpus)
+    trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+    load_weights(module, folder.best_checkpoint, data.corpus)
+    (dev,) = trainer.validate(module, datamodule=data, verbose=False)
+    (test,) = trainer.test(module, datamodule=data, verbose=False)
+    return {**dev, **test}
+
+
+def make_record(
+    config: RunConfig,
+    row: str | None,
+    module: LanguageModule,
+    meter: Meter,
+    data_fingerprint: str,
+    metrics: dict[str, float],
+) -> Record:
+    costs = cost(module.model)
+    accelerator = torch.cuda.get_device_name() if module.device.type == "cuda" else None
+    return Record(
+        experiment=config.name,
+        row=row,
+        scale=config.scale.name,
+        seed=config.seed,
+        metrics=metrics | meter.utilisation(),
+        curve=meter.curve,
+        parameters=costs.params,
+        total_parameters=costs.total_params,
+        ops_per_timestep=costs.ops_per_timestep,
+        words_trained=meter.words,
+        words_per_second=round(meter.words_per_second, 1),
+        wall_seconds=round(meter.wall_seconds, 1),
+        config=plain_config(config),
+        config_hash=module.origin["config_hash"],
+        commit=module.origin["commit"],
+        dirty=module.origin["dirty"],
+        versions=software_versions(),
+        hardware=hardware(torch.get_num_threads(), accelerator),
+        data_fingerprint=data_fingerprint,
+        started_at=module.origin["started_at"],
+    )
+
+
+@contextmanager
+def _alone(folder: RunFolder) -> Iterator[None]:
+    """Raises UserError if another process works in the folder."""
+    folder.path.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.path / ".lock", timeout=0)
+    try:
+        with lock:
+            yield
+    except Timeout as error:
+        raise UserError(f"another process is training this run in {folder.path}; wait for it or stop it") from error

@@ -1,0 +1,66 @@
+"""Where a run leaves its files. The same settings on the same data lead to the same folder, so a command that is given
+again finds what it has done already."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from outrageous.config import RunConfig
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """`<runs>/<experiment>/<scale>/seed_<n>/<hash of settings and data>/`"""
+
+    path: Path
+
+    @property
+    def record(self) -> Path:
+        """Written last: a run with a record is finished."""
+        return self.path / "record.json"
+
+    @property
+    def last_checkpoint(self) -> Path:
+        """The whole state of training, to go on from."""
+        return self.path / "last.ckpt"
+
+    @property
+    def best_checkpoint(self) -> Path:
+        """Weights with the lowest dev perplexity so far."""
+        return self.path / "best.ckpt"
+
+    @property
+    def progress(self) -> Path:
+        """How far the run is, for whoever watches several."""
+        return self.path / "progress.json"
+
+
+def run_folder(config: RunConfig, data_fingerprint: str) -> RunFolder:
+    parts = (config.name, config.scale.name, f"seed_{config.seed}", config_hash(config, data_fingerprint))
+    return RunFolder(Path(config.paths.runs).joinpath(*parts))
+
+
+def plain_config(config: RunConfig) -> dict[str, Any]:
+    """The settings as JSON-ready values."""
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(config), default=_plain))
+    return plain
+
+
+def config_hash(config: RunConfig, data_fingerprint: str) -> str:
+    """Of all settings that change a result: not where files lie, who watches, or how many threads compute. Without the
+    seed too, so that the seeds of one setting share it."""
+    settings = plain_config(config)
+    for name in ("seed", "paths", "logger"):
+        del settings[name]
+    del settings["data"]["path"]  # the fingerprint stands for the files
+    del settings["trainer"]["num_threads"]
+    content = json.dumps([settings, data_fingerprint], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:10]
+
+
+def _plain(value: object) -> str:
+    assert isinstance(value, Enum), f"{value!r} is not a setting"
+    return str(value.value)

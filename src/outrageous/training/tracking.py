@@ -1,0 +1,120 @@
+"""Weights & Biases: how a run is named and grouped, and pictures of how evenly the experts are used."""
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import WandbLogger
+
+from outrageous.config import RunConfig
+from outrageous.data.batching import Batch
+from outrageous.results.records import Record
+from outrageous.training.run_folder import plain_config
+
+
+def wandb_mode() -> str:
+    """WANDB_MODE if set, else online if WANDB_API_KEY is set, else offline: never asks, never hangs without a network."""
+    return os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") else "offline")
+
+
+def make_logger(config: RunConfig, folder: Path) -> WandbLogger:
+    """A logger that goes on with the same W&B run when the training goes on."""
+    os.environ.setdefault("WANDB_SILENT", "true")  # our own progress bar and closing lines say what is needed
+    os.environ["WANDB_MODE"] = wandb_mode()
+    return WandbLogger(
+        name=f"{config.name}-{config.scale.name}-seed_{config.seed}",
+        save_dir=folder,
+        id="-".join(folder.parts[-4:]),
+        resume="allow",
+        project=config.logger.project,
+        group=config.logger.group,
+        tags=[*config.logger.tags, config.name, config.scale.name],
+        config=plain_config(config),
+    )
+
+
+def how_to_look(folder: Path) -> str | None:
+    """The closing line of an offline run."""
+    if wandb_mode() != "offline":
+        return None
+    return f"W&B ran offline. Look: wandb leet {folder / 'wandb'}   Upload: wandb sync {folder / 'wandb'}/offline-run-*"
+
+
+def log_result(trainer: pl.Trainer, record: Record) -> None:
+    """The run's row of its table."""
+    if isinstance(trainer.logger, WandbLogger):
+        row = {
+            "row": record.row or record.experiment,
+            "scale": record.scale,
+            "seed": record.seed,
+            "ops_per_timestep": record.ops_per_timestep,
+            "params": record.parameters,
+            "words_per_second": record.words_per_second,
+            **record.metrics,
+        }
+        trainer.logger.log_table("result", columns=list(row), data=[list(row.values())])
+        trainer.logger.experiment.finish()
+
+
+class ExpertLoadPlots(pl.Callback):
+    """At each validation a histogram of tokens per expert since the last one; at the end a heatmap, experts over time."""
+
+    def __init__(self) -> None:
+        self._since_validation: list[torch.Tensor] = []  # one [num MoE layers, N] for each step
+        self._history: list[torch.Tensor] = []  # one [num MoE layers, N] for each validation
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        if outputs["tokens_per_expert"]:
+            self._since_validation.append(torch.stack(outputs["tokens_per_expert"]))
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not self._since_validation:
+            return
+        import wandb
+
+        tokens = torch.stack(self._since_validation).sum(dim=0).cpu()
+        self._since_validation.clear()
+        self._history.append(tokens)
+        for layer, counts in enumerate(tokens):
+            histogram = wandb.Histogram(np_histogram=np.histogram(counts.numpy(), bins=min(64, len(counts))))
+            _log(trainer, {f"experts/tokens_per_expert_{layer}": histogram})
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not self._history:
+            return
+        import wandb
+
+        history = torch.stack(self._history).double()  # [validations, layers, N]
+        for layer in range(history.shape[1]):
+            shares = history[:, layer] / history[:, layer].mean(dim=1, keepdim=True)
+            _log(trainer, {f"experts/load_heatmap_{layer}": wandb.Image(_heatmap(shares.numpy()))})
+
+
+def _log(trainer: pl.Trainer, values: dict[str, Any]) -> None:
+    if isinstance(trainer.logger, WandbLogger):
+        trainer.logger.experiment.log(values | {"trainer/global_step": trainer.global_step})
+
+
+def _heatmap(shares: np.ndarray) -> Any:
+    """shares [times, N], tokens over the mean of all experts -> a picture."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+    from PIL import Image
+
+    figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
+    mesh = axes.imshow(shares, aspect="auto", cmap="viridis", vmin=0, vmax=max(2.0, shares.max()), origin="lower")
+    axes.set(xlabel="expert", ylabel="validation")
+    figure.colorbar(mesh, label="tokens / mean over experts")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
+    plt.close(figure)
+    buffer.seek(0)
+    return Image.open(buffer)
