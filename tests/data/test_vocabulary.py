@@ -100,3 +100,13 @@ def test_an_unreadable_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "binary.txt").write_bytes(b"\xff\xfe")
     with pytest.raises(UserError, match="cannot read the vocabulary"):
         Vocabulary.load(tmp_path / "binary.txt")
+
+
+def test_the_fingerprint_is_of_words_and_their_order_not_of_counts() -> None:
+    def fingerprint(*words: str) -> str:
+        return Vocabulary([*words, "<s>"], list(range(len(words), -1, -1))).fingerprint
+
+    one = fingerprint("a", "b", "</s>", "<unk>")
+    assert one != fingerprint("b", "a", "</s>", "<unk>")
+    assert one != fingerprint("ab", "</s>", "<unk>")
+    assert one == Vocabulary(["a", "b", "</s>", "<unk>", "<s>"], [9, 9, 9, 9, 0]).fingerprint

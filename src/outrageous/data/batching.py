@@ -170,7 +170,7 @@ def make_loader(
 
 def _cut(lengths: NDArray[np.integer], budget: int) -> NDArray[np.int64]:
     """Cut a sequence of lengths into runs that sum to at most `budget`, or of one: the bounds [runs + 1]."""
-    total = np.cumsum([0, *lengths], dtype=np.int64)
+    total = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
     cuts = [0]
     while cuts[-1] < len(lengths):
         end = np.searchsorted(total, total[cuts[-1]] + budget, side="right") - 1
