@@ -5,12 +5,13 @@ gate counts both of its matrices. Parameters leave out embedding and softmax, un
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from torch import nn
 
 from outrageous.models.language_model import LanguageModel
 from outrageous.models.lstm import LSTM
-from outrageous.moe import FeedForwardExperts, MoE, NoisyTopKGate
+from outrageous.moe import FeedForwardExperts, MoE, NoisyTopKGate, SoftmaxGate
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,9 @@ def _layer_ops(layer: nn.Module) -> int:
         return 4 * units * (d_model + d_model) + projection  # input and recurrence are both d_model wide
     assert isinstance(layer, MoE)
     assert isinstance(layer.experts, FeedForwardExperts)
+    assert isinstance(layer.gate, NoisyTopKGate | SoftmaxGate)
     widths = [layer.experts.d_model, *layer.experts.d_hidden, layer.experts.d_model]
-    per_expert = sum(a * b for a, b in zip(widths[:-1], widths[1:], strict=True))
+    per_expert = sum(a * b for a, b in pairwise(widths))
     matrices = 2 if isinstance(layer.gate, NoisyTopKGate) else 1
     return layer.gate.k * per_expert + matrices * layer.experts.d_model * layer.gate.num_experts
 

@@ -36,14 +36,12 @@ class LogUniformSampler:
                 "lower it, or use the full softmax"
             )
         self.num_classes, self.num_sampled = num_classes, num_sampled
-        self._draws_at_once = 2 * num_sampled
 
     def sample(self, device: torch.device) -> Sample:
         """Draws with PyTorch's generator until S distinct classes are found."""
-        drawn = self._draw(device)
+        drawn = self._draw(2 * self.num_sampled, device)
         while (first := _first_occurrences(drawn)).numel() < self.num_sampled:
-            drawn = torch.cat([drawn, self._draw(device)])
-        self._draws_at_once = max(self._draws_at_once, drawn.numel())
+            drawn = torch.cat([drawn, self._draw(drawn.numel(), device)])
         first = first[: self.num_sampled]
         return Sample(classes=drawn[first], num_tries=first[-1] + 1)
 
@@ -53,9 +51,9 @@ class LogUniformSampler:
         probability = torch.log1p(1 / (k + 1)) / math.log(self.num_classes + 1)
         return -torch.expm1(num_tries * torch.log1p(-probability)).float()
 
-    def _draw(self, device: torch.device) -> Tensor:
+    def _draw(self, num_draws: int, device: torch.device) -> Tensor:
         # float64: in float32 u has 2^24 values, too few to reach every id of a large vocabulary.
-        u = torch.rand(self._draws_at_once, dtype=torch.float64, device=device)
+        u = torch.rand(num_draws, dtype=torch.float64, device=device)
         classes = torch.exp(u * math.log(self.num_classes + 1)).long() - 1
         return classes.clamp_(max=self.num_classes - 1)  # exp may round up to V + 1
 
@@ -88,7 +86,7 @@ class VocabularySoftmax(nn.Module):
         nn.init.normal_(self.weight, std=d_model**-0.5)
 
     def sampled_loss(self, hidden: Tensor, target: Tensor) -> Tensor:
-        """Mean cross-entropy over the true class and S sampled ones; not a likelihood, so no perplexity follows from it.
+        """Mean cross-entropy over the true class and S sampled ones; no likelihood, so no perplexity follows from it.
 
         Args:
             hidden: [T, D].
@@ -113,7 +111,7 @@ class VocabularySoftmax(nn.Module):
 
     @torch.no_grad()
     def negative_log_likelihood(self, hidden: Tensor, target: Tensor, tokens_per_chunk: int = 1024) -> Tensor:
-        """-log p(target | hidden) over the full vocabulary, [T] float32; holds tokens_per_chunk · V logits at a time."""
+        """-log p(target | hidden) over the whole vocabulary, [T] float32; holds tokens_per_chunk · V logits at once."""
         chunks = zip(hidden.split(tokens_per_chunk), target.split(tokens_per_chunk), strict=True)
         return torch.cat([F.cross_entropy(self._logits(h), t, reduction="none") for h, t in chunks])
 

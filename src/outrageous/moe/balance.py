@@ -6,7 +6,7 @@ from outrageous.moe.layer import MoEReport
 
 
 def cv_squared(x: Tensor) -> Tensor:
-    """CV(x)²: variance over squared mean, in the population form; x [N] -> scalar. Zero for N = 1 and for an empty batch."""
+    """CV(x)²: population variance over squared mean; x [N] -> scalar. Zero for N = 1 and for an empty batch."""
     mean_squared = x.mean().square()
     return x.var(unbiased=False) / mean_squared.where(mean_squared > 0, 1.0)
 
@@ -17,7 +17,7 @@ def balancing_loss(report: MoEReport, w_importance: float, w_load: float) -> Ten
 
 
 def utilisation(report: MoEReport) -> dict[str, Tensor]:
-    """The columns of the paper's table 6 (scalars, without gradient): CV(Importance), CV(Load), max(Load)/mean(Load)."""
+    """The columns of table 6 (scalars, without gradient): CV(Importance), CV(Load), max(Load)/mean(Load)."""
     importance, load = report.importance.detach(), report.load.detach()
     return {
         "cv_importance": cv_squared(importance).sqrt(),

@@ -1,6 +1,7 @@
-"""Experts: banks of N networks that map rows sorted by expert, `(rows [S, D], tokens_per_expert [N]) -> rows [S, D]`."""
+"""Banks of N experts, which map rows sorted by expert: `(rows [S, D], tokens_per_expert [N]) -> rows [S, D]`."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ class FeedForwardExperts(nn.Module):
     """
 
     def __init__(self, num_experts: int, d_model: int, d_hidden: int | Sequence[int]) -> None:
-        """d_hidden: the width of the hidden layer, or of each of several. Raises ValueError if a size is not positive."""
+        """d_hidden: width of the hidden layer, or of each of several. Raises ValueError if a size is not positive."""
         super().__init__()
         hidden = [d_hidden] if isinstance(d_hidden, int) else list(d_hidden)
         if num_experts < 1 or d_model < 1 or not hidden or min(hidden) < 1:
@@ -25,7 +26,7 @@ class FeedForwardExperts(nn.Module):
         self.num_experts, self.d_model, self.d_hidden = num_experts, d_model, tuple(hidden)
         widths = [d_model, *hidden, d_model]
         self.weights = nn.ParameterList(
-            nn.Parameter(torch.empty(num_experts, out, in_)) for in_, out in zip(widths[:-1], widths[1:], strict=True)
+            nn.Parameter(torch.empty(num_experts, out, in_)) for in_, out in pairwise(widths)
         )
         self.reset_parameters()
 

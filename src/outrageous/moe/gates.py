@@ -75,8 +75,8 @@ class NoisyTopKGate(nn.Module):
 
 
 def _load(clean: Tensor, noise_std: Tensor, top_values: Tensor, chosen: Tensor) -> Tensor:
-    """Eq. 8-10: Load(X)_i = Σ_x P(x, i), with P(x, i) the probability that expert i is among the top k when only its own
-    noise is drawn again.
+    """Eq. 8-10: Load(X)_i = Σ_x P(x, i), with P(x, i) the probability that expert i is among the top k when only its
+    own noise is drawn again.
 
     Args:
         clean, noise_std: [T, N].

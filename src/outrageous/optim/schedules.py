@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 
 def warmup_then_inverse_sqrt(warmup_steps: int) -> Callable[[int], float]:
-    """Linear up to 1 at step warmup_steps, then √(warmup_steps / step) (appendix C); for `LambdaLR`, whose steps count from 0.
+    """Linear up to 1 at step warmup_steps, then √(warmup_steps / step) (appendix C). For `LambdaLR`: counts from 0.
 
     Raises ValueError if warmup_steps is not positive.
     """
