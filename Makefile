@@ -1,6 +1,6 @@
 # Every target makes .venv itself when it is missing or out of date, so any of them may be the first command after a clone.
 
-PYTHON :=# a Python 3.11 or 3.12 to build .venv with; empty: the first of python3, python3.12, python3.11 that runs
+PYTHON :=# a Python 3.11 or 3.12 to build .venv with; empty: the first of python3, python3.12, python3.11 to run
 SCALE := pocket
 SEEDS := 0
 READY := .venv/ready
@@ -12,7 +12,7 @@ help: ## say what can be made (default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
 
 setup: $(READY) ## make .venv with the package and its tools (every other target does this first)
-	@echo 'Set-up is complete: .venv/bin/python'
+	@echo "Set-up is complete: .venv with $$(.venv/bin/python --version)"
 
 reproduce-lm: $(READY) ## train table 7's ladder, then print and draw it beside the paper (SCALE=pocket SEEDS=0, or SEEDS=0,1,2)
 	.venv/bin/python -m outrageous.commands.reproduce sweep=table_7 scale=$(SCALE) 'seeds=[$(SEEDS)]'
@@ -47,11 +47,13 @@ clean: ## delete caches (never outputs/, results/ or .venv)
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # .venv-unfinished stands beside .venv while it is being made. Where it is found, an earlier set-up was interrupted:
-# packages may be half there, so .venv is made afresh. uv does not read pip's settings: local wheels are passed on.
+# packages may be half there, so .venv is made afresh. A finished .venv is brought up to date with its own interpreter.
+# uv does not read pip's settings: local wheels are passed on.
 $(READY): pyproject.toml constraints.txt
 	@set -e; \
+	if [ -e .venv-unfinished ]; then echo 'An earlier set-up was interrupted: starting afresh.'; rm -rf .venv; fi; \
 	tried=''; python=''; \
-	for candidate in $(if $(PYTHON),'$(PYTHON)',python3 python3.12 python3.11); do \
+	for candidate in $(if $(PYTHON),'$(PYTHON)',$(wildcard .venv/bin/python) python3 python3.12 python3.11); do \
 		if found=$$("$$candidate" -c 'import sys, ensurepip, venv; print("Python %d.%d.%d" % sys.version_info[:3]); \
 			sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>&1); then python=$$candidate; break; fi; \
 		tried="$$tried\n  $$candidate: $$(printf '%s' "$$found" | tail -n 1)"; \
@@ -61,10 +63,9 @@ $(READY): pyproject.toml constraints.txt
 		printf 'Install one (Debian, Ubuntu: python3-venv as well), or name it: make setup PYTHON=/path/to/python3.12\n' >&2; \
 		exit 1; \
 	fi; \
-	if [ -e .venv-unfinished ]; then echo 'An earlier set-up was interrupted: starting afresh.'; rm -rf .venv; fi; \
 	touch .venv-unfinished; \
 	echo "[1/3] .venv with $$python ($$found)"; \
-	"$$python" -m venv .venv; \
+	if [ "$$python" != .venv/bin/python ]; then "$$python" -m venv --clear .venv; fi; \
 	echo '[2/3] uv, which installs faster than pip'; \
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv; \
 	echo '[3/3] the package, its dependencies and its tools, in the versions of constraints.txt (PyTorch is large)'; \
