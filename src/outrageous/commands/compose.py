@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -42,6 +44,21 @@ def to_run_config(config: DictConfig) -> RunConfig:
         raise UserError(f"configuration: {error}") from error
     assert isinstance(run_config, RunConfig)
     return run_config
+
+
+def compose_train(overrides: list[str], with_hydra: bool = False) -> DictConfig:
+    """conf/train.yaml with overrides, outside of Hydra's own main. Raises UserError with Hydra's message."""
+    register()
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return compose("train", overrides, return_hydra_config=with_hydra)
+    except HydraException as error:
+        raise UserError(str(error)) from error
+
+
+def run_config(overrides: list[str]) -> RunConfig:
+    """The settings of one run. Raises UserError if an override does not fit."""
+    return to_run_config(compose_train(overrides))
 
 
 def experiments() -> list[str]:

@@ -1,0 +1,47 @@
+"""Perplexity of a checkpoint: `outrageous-evaluate checkpoint=….ckpt`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+
+from outrageous.commands.compose import from_plain, register
+from outrageous.commands.errors import one_clear_message
+from outrageous.config import CorpusConfig
+from outrageous.errors import UserError
+
+
+@dataclass
+class EvaluateConfig:
+    """data: null for the corpus that the checkpoint was trained on."""
+
+    checkpoint: str
+    data: Optional[CorpusConfig] = None
+
+
+register()
+ConfigStore.instance().store(name="evaluate_config", node=EvaluateConfig)
+
+
+@hydra.main(version_base="1.3", config_path="../../../conf", config_name="evaluate")
+@one_clear_message
+def main(config: DictConfig) -> None:
+    # Imported here, so that --help answers at once.
+    from outrageous.training.checkpoints import KEY, read_checkpoint
+    from outrageous.training.evaluation import evaluate
+
+    if OmegaConf.is_missing(config, "checkpoint"):
+        raise UserError("which checkpoint? Give checkpoint=….ckpt")
+    path = Path(config.checkpoint)
+    plain: dict[str, Any] = read_checkpoint(path)[KEY]["config"]
+    if config.data is not None:
+        plain["data"] = OmegaConf.to_container(config.data, resolve=True, throw_on_missing=True)
+    for name, value in evaluate(from_plain(plain), path).items():
+        print(f"{name} {value:.4f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""The runs of a sweep as processes of their own, a few at once, and how far they are."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from outrageous.commands.compose import CONF, compose_train, run_config
+from outrageous.commands.sweep_display import SweepDisplay
+from outrageous.data.corpus import prepare_corpus
+from outrageous.errors import UserError
+from outrageous.training.run_folder import RunFolder, run_folder
+
+SECONDS_BETWEEN_LOOKS = 0.5
+
+
+@dataclass
+class Job:
+    """One run, as the process that will do it.
+
+    Attributes:
+        overrides: what `outrageous-train` is given.
+        experts: of the model; the largest runs start first, so that none is left to run alone at the end.
+    """
+
+    title: str
+    overrides: list[str]
+    folder: RunFolder
+    experts: int
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def log(self) -> Path:
+        return self.folder.path / "log.txt"
+
+    @property
+    def finished(self) -> bool:
+        return self.folder.record.exists()
+
+    def start(self, num_threads: int) -> None:
+        """Starts the process; its output goes to the log."""
+        self.folder.path.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "outrageous.commands.train", *self.overrides]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*command, f"trainer.num_threads={num_threads}"],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # Fixed before the libraries start their thread pools, which would else compete for the cores.
+                env={**os.environ, "OMP_NUM_THREADS": str(num_threads)},
+            )
+
+    def progress(self) -> dict[str, Any]:
+        """What the run last wrote of itself; empty before its first step."""
+        try:
+            status: dict[str, Any] = json.loads(self.folder.progress.read_text())
+            return status
+        except (FileNotFoundError, json.JSONDecodeError):
+            return {}
+
+    def last_words(self) -> str:
+        """The log's last error, or else its last line."""
+        lines = self.log.read_text(errors="replace").replace("\r", "\n").split("\n")
+        said = [line.strip() for line in lines if line.strip() and "HYDRA_FULL_ERROR" not in line]
+        errors = [line for line in said if "error" in line.lower()]
+        return (errors or said or ["no output"])[-1]
+
+
+def plan_jobs(sweep: str, scale: str, seeds: list[int], settings: list[str]) -> tuple[list[Job], Path]:
+    """Every run of the sweep, checked before the first one starts, and the folder of all runs; prepares the corpus.
+
+    Raises:
+        UserError: a setting or the text does not allow it.
+    """
+    jobs = []
+    for name in _experiments_of(sweep):
+        for seed in seeds:
+            overrides = [f"experiment={name}", f"scale={scale}", f"seed={seed}", f"logger.group={sweep}", *settings]
+            config = run_config(overrides)
+            corpus = prepare_corpus(config.data, Path(config.paths.corpora))
+            folder = run_folder(config, corpus.fingerprint)
+            experts = config.model.moe.num_experts if config.model.moe else 0
+            jobs.append(Job(f"{name} seed {seed}", overrides, folder, experts))
+    return sorted(jobs, key=lambda job: -job.experts), Path(config.paths.runs)
+
+
+def run_jobs(jobs: list[Job], at_once: int) -> list[Job]:
+    """Runs what is not finished, `at_once` at a time, sharing the cores; returns the runs that failed."""
+    waiting = [job for job in jobs if not job.finished]
+    num_threads = max(1, (os.cpu_count() or 1) // at_once)
+    running: list[Job] = []
+    failed: list[Job] = []
+    with _stopping(running), SweepDisplay(len(jobs), len(jobs) - len(waiting)) as display:
+        while waiting or running:
+            while waiting and len(running) < at_once:
+                job = waiting.pop(0)
+                job.start(num_threads)
+                running.append(job)
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+            for job in [job for job in running if job.process and job.process.poll() is not None]:
+                running.remove(job)
+                if not job.finished:
+                    failed.append(job)
+                display.ended(job.title, job.finished)
+            display.show({job.title: job.progress() for job in running}, len(waiting), at_once)
+    return failed
+
+
+@contextmanager
+def _stopping(running: list[Job]) -> Iterator[None]:
+    """Leaves no process behind, however the block ends."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise UserError("interrupted; the same command goes on where the runs stopped") from None
+    finally:
+        for job in running:
+            assert job.process is not None
+            job.process.send_signal(signal.SIGINT)
+        for job in running:
+            assert job.process is not None
+            job.process.wait()
+
+
+def _experiments_of(sweep: str) -> list[str]:
+    """The experiments that a file under conf/sweep names."""
+    if not (CONF / "sweep" / f"{sweep}.yaml").is_file():
+        known = ", ".join(sorted(file.stem for file in (CONF / "sweep").glob("*.yaml")))
+        raise UserError(f"there is no sweep {sweep!r}: choose one of {known}")
+    experiments: str = compose_train([f"sweep={sweep}"], with_hydra=True).hydra.sweeper.params.experiment
+    return [name.strip() for name in experiments.split(",")]

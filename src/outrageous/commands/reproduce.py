@@ -1,0 +1,54 @@
+"""Train every row of a table, several runs at once, then print and draw the table beside the paper.
+
+python -m outrageous.commands.reproduce table_7 --scale pocket --seeds 0,1,2
+
+Runs that this machine has finished with the same settings are not repeated, interrupted ones go on where they stopped.
+Further arguments are settings for every run, as outrageous-train takes them.
+"""
+
+import argparse
+import os
+import sys
+
+from outrageous.commands.errors import one_clear_message
+from outrageous.errors import UserError
+
+
+@one_clear_message
+def main(argv: list[str] | None = None) -> int:
+    """0 when every run is finished, 2 when one failed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sweep", help="a file under conf/sweep, such as table_7")
+    parser.add_argument("--scale", default="pocket", help="a file under conf/scale (default: pocket)")
+    parser.add_argument("--seeds", type=_seeds, default=[0], help="such as 0,1,2 (default: 0)")
+    parser.add_argument("--jobs", type=int, help="runs at once (default: one per core, or one on a GPU)")
+    parser.add_argument("settings", nargs="*", help="such as trainer.max_epochs=3")
+    arguments = parser.parse_args(argv)
+
+    # Imported here, so that --help answers at once.
+    from outrageous.commands.jobs import plan_jobs, run_jobs
+    from outrageous.commands.report import write_local_report
+
+    jobs, runs = plan_jobs(arguments.sweep, arguments.scale, arguments.seeds, arguments.settings)
+    at_once = arguments.jobs or _jobs_at_once()
+    if at_once < 1:
+        raise UserError(f"--jobs {at_once}: must be at least 1")
+    failed = run_jobs(jobs, at_once)
+    print(write_local_report(runs, runs.parent / arguments.sweep, arguments.scale))
+    for job in failed:
+        print(f"failed: {job.title}: {job.last_words()}\n  whole log: {job.log}", file=sys.stderr)
+    return 2 if failed else 0
+
+
+def _seeds(text: str) -> list[int]:
+    return [int(seed) for seed in text.split(",")]
+
+
+def _jobs_at_once() -> int:
+    import torch
+
+    return 1 if torch.cuda.is_available() else os.cpu_count() or 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,35 @@
+"""Perplexity of a checkpoint."""
+
+from pathlib import Path
+
+import pytorch_lightning as pl
+
+from outrageous.config import RunConfig
+from outrageous.data.corpus import prepare_corpus
+from outrageous.training.checkpoints import load_weights
+from outrageous.training.data_module import SentenceDataModule
+from outrageous.training.libraries import quieten
+from outrageous.training.run import build_module
+
+
+def evaluate(config: RunConfig, checkpoint: Path) -> dict[str, float]:
+    """dev_perplexity and test_perplexity of a checkpoint on the corpus of `config`, over the full softmax.
+
+    Raises:
+        UserError: the checkpoint is missing or damaged, or does not fit the model or the vocabulary.
+    """
+    quieten()
+    corpus = prepare_corpus(config.data, Path(config.paths.corpora))
+    module = build_module(config, len(corpus.vocabulary), origin={})
+    load_weights(module, checkpoint, corpus)
+    trainer = pl.Trainer(
+        accelerator=config.trainer.accelerator,
+        devices=1,
+        precision=config.trainer.precision,
+        logger=False,
+        enable_model_summary=False,
+    )
+    data = SentenceDataModule(corpus, config.trainer, config.seed)
+    (dev,) = trainer.validate(module, datamodule=data, verbose=False)
+    (test,) = trainer.test(module, datamodule=data, verbose=False)
+    return {**dev, **test}
