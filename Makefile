@@ -15,7 +15,7 @@ setup: $(READY) ## make .venv with the package and its tools (every other target
 	@echo "Set-up is complete: .venv with $$(.venv/bin/python --version)"
 
 reproduce-lm: $(READY) ## train table 7's ladder, then print and draw it beside the paper (SCALE=pocket SEEDS=0, or SEEDS=0,1,2)
-	.venv/bin/python -m outrageous.commands.reproduce sweep=table_7 scale=$(SCALE) 'seeds=[$(SEEDS)]'
+	.venv/bin/python -m outrageous.commands.reproduce table_7 --scale $(SCALE) --seeds $(SEEDS)
 
 report: $(READY) ## draw tables and figures again from the committed records
 	.venv/bin/python -m outrageous.commands.report
