@@ -7,6 +7,7 @@ sentences must.
 from __future__ import annotations
 
 import importlib.metadata
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -74,7 +75,10 @@ def _tokenise(
     num_train = 0
     with ExitStack() as stack:
         outputs = {part: stack.enter_context(_open_tokenised(folder, part, "w")) for part in PARTS}
-        bar = stack.enter_context(tqdm(total=num_sentences, desc="Tokenising", unit=" sentences", unit_scale=True))
+        seconds = 0.1 if sys.stderr.isatty() else 10  # a log file wants few lines
+        bar = stack.enter_context(
+            tqdm(total=num_sentences, desc="Tokenising", unit=" sentences", unit_scale=True, mininterval=seconds)
+        )
         for name, file in files.items():
             for number, line in enumerate(read_lines(file)):
                 part = assignment.get((name, number // config.block_lines), "train")
