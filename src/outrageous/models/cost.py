@@ -1,7 +1,8 @@
 """Parameters and operations as the paper counts them (tables 1, 7 and 8).
 
 ops/timestep = multiply-adds of one token's forward pass without the softmax; only the k used experts count, and a noisy
-gate counts both of its matrices. Parameters leave out embedding and softmax, unless they are the total.
+gate counts both of its matrices. Parameters leave out embedding and softmax, unless they are the total. Biases are not
+counted: the printed figures come out without them (lstm_2048_512 has 9.44M weights, printed 9.4; 9.45M with biases).
 """
 
 from dataclasses import dataclass
@@ -58,4 +59,4 @@ def _layer_ops(layer: nn.Module) -> int:
 
 
 def _num_params(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.dim() > 1)  # all but biases

@@ -1,0 +1,82 @@
+"""The LSTM against a hand-written cell, with and without projection."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.testing import assert_close
+
+from outrageous.models.lstm import LSTM
+
+
+def twin(layer: LSTM, x: Tensor) -> Tensor:
+    """Sentence by sentence and word by word; gates lie in the order input, forget, cell, output."""
+    weights = dict(layer.lstm.named_parameters())
+    sentences = []
+    for sentence in x:
+        output, cell = x.new_zeros(layer.d_model), x.new_zeros(layer.num_units)
+        outputs = []
+        for word in sentence:
+            gates = weights["weight_ih_l0"] @ word + weights["bias_ih_l0"]
+            gates = gates + weights["weight_hh_l0"] @ output + weights["bias_hh_l0"]
+            i, f, g, o = gates.split(layer.num_units)
+            cell = torch.sigmoid(f) * cell + torch.sigmoid(i) * torch.tanh(g)
+            output = torch.sigmoid(o) * torch.tanh(cell)
+            if layer.num_units > layer.d_model:
+                output = weights["weight_hr_l0"] @ output  # the projection also recurs
+            outputs.append(output)
+        sentences.append(torch.stack(outputs))
+    return torch.stack(sentences)
+
+
+@given(st.integers(1, 3), st.integers(1, 5), st.integers(1, 4), st.integers(0, 3))
+def test_lstm_equals_its_twin(batch: int, length: int, d_model: int, more_units: int) -> None:
+    torch.manual_seed(0)
+    layer = LSTM(d_model, d_model + more_units).double()
+    x = torch.randn(batch, length, d_model, dtype=torch.float64, requires_grad=True)
+    y, expected = layer(x), twin(layer, x)
+    assert y.shape == x.shape
+    assert_close(y, expected, rtol=1e-9, atol=1e-9)
+
+    direction, inputs = torch.randn_like(y), [x, *layer.parameters()]
+    grads, expected_grads = [torch.autograd.grad(out, inputs, direction) for out in (y, expected)]
+    assert_close(grads, expected_grads, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("num_units", [4, 7])
+def test_forget_biases_start_at_one(num_units: int) -> None:
+    bias = LSTM(4, num_units).lstm.get_parameter("bias_ih_l0")
+    forget = slice(num_units, 2 * num_units)
+    assert bias[forget].tolist() == [1.0] * num_units
+    others = torch.cat([bias[: forget.start], bias[forget.stop :]])
+    assert others.abs().max() <= num_units**-0.5  # as nn.LSTM draws them
+
+
+def test_a_projection_where_the_units_differ_only() -> None:
+    assert "weight_hr_l0" not in dict(LSTM(4, 4).lstm.named_parameters())
+    assert LSTM(4, 7).lstm.get_parameter("weight_hr_l0").shape == (4, 7)
+
+
+@pytest.mark.parametrize("num_units", [4, 7])
+def test_padding_at_the_end_cannot_reach_a_word(num_units: int) -> None:
+    layer = LSTM(4, num_units).double()
+    words = torch.randn(2, 3, 4, dtype=torch.float64)
+    padded = torch.cat([words, torch.full((2, 5, 4), 1e3, dtype=torch.float64)], dim=1).requires_grad_()
+    y = layer(padded)[:, :3]
+    assert_close(y, layer(words), rtol=1e-9, atol=1e-9)
+    (grad,) = torch.autograd.grad(y.square().sum(), padded)
+    assert grad[:, 3:].eq(0).all()
+    assert grad[:, :3].ne(0).all()
+
+
+def test_every_sentence_starts_from_zero() -> None:
+    layer = LSTM(4, 4)
+    x = torch.randn(3, 5, 4)
+    layer(x)  # leaves nothing behind
+    assert_close(layer(x[1:2]), layer(x)[1:2])
+
+
+def test_units_cannot_be_fewer_than_outputs() -> None:
+    with pytest.raises(ValueError, match=r"num_units=3.*d_model=4"):
+        LSTM(4, 3)
