@@ -1,31 +1,76 @@
 """From the files under conf/ and overrides to a checked `RunConfig`."""
 
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import hydra
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from outrageous.commands.errors import one_clear_message
 from outrageous.config import RunConfig
 from outrageous.errors import UserError
 
 CONF = Path(__file__).parents[3] / "conf"
 
 # Overrides that leave a preset the preset that it is: where, by whom and how often it is run, not what is run.
-_CHANGE_NO_RESULT = (
-    "experiment",
-    "scale",
-    "seed",
-    "sweep",
-    "paths.",
-    "logger",
-    "trainer.num_threads",
-    "hydra.",
-    "hydra/",
-)
+_CHANGE_NO_RESULT = {"experiment", "scale", "seed", "sweep", "logger", "trainer.num_threads"}
+
+
+def hydra_command(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
+    """Makes a function of the settings a command: Hydra composes them from conf/<config_name>.yaml and the command
+    line, and every mistake ends with one clear message."""
+
+    def decorate(body: Callable[[DictConfig], None]) -> Callable[[], None]:
+        composed = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)
+
+        @functools.wraps(body)
+        @one_clear_message
+        def command() -> None:
+            os.environ["HYDRA_FULL_ERROR"] = "1"  # raise errors, where Hydra would print them and exit
+            with settings_errors(sys.argv[1:]):
+                composed(one_clear_message(body))()
+
+        return command
+
+    return decorate
+
+
+@contextmanager
+def settings_errors(overrides: list[str]) -> Iterator[None]:
+    """Turns what Hydra and OmegaConf have to say about settings into a UserError of one line that names the key."""
+    try:
+        yield
+    except MissingConfigException as error:
+        raise UserError(f"there is no {error.missing_cfg_file}; outrageous-train --help lists what there is") from error
+    except OverrideParseException as error:
+        raise UserError(f"cannot read {error.override!r}: settings are written KEY=VALUE") from error
+    except (HydraException, OmegaConfBaseException) as error:
+        cause = error.__cause__
+        both = [error, cause] if isinstance(cause, OmegaConfBaseException) else [error]
+        raise UserError(": ".join(_one_line(each) for each in both)) from error
+    except AssertionError as error:
+        if "Unexpected type for root" not in str(error):
+            raise
+        # This is all that OmegaConf 2.3 says of a key whose parent is null.
+        keys = ", ".join(override for override in overrides if "." in override.split("=")[0])
+        raise UserError(
+            f"one of {keys} belongs to settings that are null here, as model.moe is in a model without an MoE"
+        ) from error
+
+
+def _one_line(error: BaseException) -> str:
+    line = str(error).strip().split("\n")[0].rstrip(".")
+    key = getattr(error, "full_key", None)
+    return f"{key}: {line}" if key and key not in line else line
 
 
 def register() -> None:
@@ -38,22 +83,17 @@ def to_run_config(config: DictConfig) -> RunConfig:
     """Raises UserError, naming the key, if a setting is missing or of the wrong type."""
     if OmegaConf.is_missing(config, "name"):
         raise UserError(f"which experiment? Give experiment=… with one of {', '.join(experiments())}")
-    try:
+    with settings_errors([]):
         run_config = OmegaConf.to_object(config)
-    except OmegaConfBaseException as error:
-        raise UserError(f"configuration: {error}") from error
     assert isinstance(run_config, RunConfig)
     return run_config
 
 
 def compose_train(overrides: list[str], with_hydra: bool = False) -> DictConfig:
-    """conf/train.yaml with overrides, outside of Hydra's own main. Raises UserError with Hydra's message."""
+    """conf/train.yaml with overrides, outside of Hydra's own main. Raises UserError if an override does not fit."""
     register()
-    try:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            return compose("train", overrides, return_hydra_config=with_hydra)
-    except HydraException as error:
-        raise UserError(str(error)) from error
+    with settings_errors(overrides), initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("train", overrides, return_hydra_config=with_hydra)
 
 
 def run_config(overrides: list[str]) -> RunConfig:
@@ -69,14 +109,17 @@ def experiments() -> list[str]:
 
 def from_plain(plain: dict[str, Any]) -> RunConfig:
     """The settings that a record or checkpoint keeps. Raises UserError if they are not of this version's form."""
+    schema: DictConfig = OmegaConf.structured(RunConfig)
     try:
-        return to_run_config(OmegaConf.merge(OmegaConf.structured(RunConfig), plain))
+        schema.merge_with(plain)
     except OmegaConfBaseException as error:
-        raise UserError(f"stored configuration does not fit this version: {error}") from error
+        raise UserError(f"stored configuration does not fit this version: {_one_line(error)}") from error
+    return to_run_config(schema)
 
 
 def table_row(config: RunConfig, overrides: list[str]) -> str | None:
     """The row of the paper's table, or None if an override makes this a variation of the row's preset."""
-    if all(override.lstrip("+~").startswith(_CHANGE_NO_RESULT) for override in overrides):
+    keys = [override.lstrip("+~").split("=")[0] for override in overrides]
+    if all(key in _CHANGE_NO_RESULT or key.startswith(("paths.", "logger.", "hydra.", "hydra/")) for key in keys):
         return config.name.split("/")[-1]
     return None

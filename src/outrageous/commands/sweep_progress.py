@@ -6,6 +6,7 @@ from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
@@ -29,6 +30,6 @@ class SweepProgress(Callback):
         overrides = " ".join(config.hydra.overrides.task)
         print(f"sweep: run {self._num_done + 1} of {self._num_runs}{left}: {overrides}", file=sys.stderr)
 
-    def on_job_end(self, config: DictConfig, **_: Any) -> None:
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
         if hasattr(self, "_num_runs"):
             self._num_done += 1

@@ -1,17 +1,14 @@
 """Trains one model: `outrageous-train experiment=lm/moe_32`. `--help` lists groups and examples."""
 
-import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from outrageous.commands.compose import register, table_row, to_run_config
-from outrageous.commands.errors import one_clear_message
+from outrageous.commands.compose import hydra_command, register, table_row, to_run_config
 
 register()
 
 
-@hydra.main(version_base="1.3", config_path="../../../conf", config_name="train")
-@one_clear_message
+@hydra_command("train")
 def main(config: DictConfig) -> None:
     # Imported here, so that --help answers at once.
     from outrageous.training.run import run

@@ -36,7 +36,6 @@ class Meter(pl.Callback):
         self.log_every, self.flops_per_word = log_every, flops_per_word
         self.words, self.seconds = 0, 0.0
         self.curve: list[CurvePoint] = []
-        self.word_loss = float("nan")
         self._recent: deque[dict[str, float]] = deque(maxlen=RECENT_BATCHES)
         self._since: float | None = None
         self._wall_before, self._constructed = 0.0, time.monotonic()
@@ -67,12 +66,12 @@ class Meter(pl.Callback):
         if outputs["utilisation"]:
             self._recent.append(_mean_over_layers(outputs["utilisation"]))
         if trainer.global_step % self.log_every == 0:
-            self._pause()
-            self.word_loss = outputs["word_loss"].item()
+            self._count_seconds()
             self._log(trainer, pl_module, outputs)
 
     def on_validation_start(self, *_: Any) -> None:
-        self._pause()
+        self._count_seconds()
+        self._since = None
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         dev_perplexity = trainer.callback_metrics["dev_perplexity"].item()
@@ -81,9 +80,6 @@ class Meter(pl.Callback):
         self.curve.append(CurvePoint(trainer.global_step, self.words, dev_perplexity))
         if trainer.logger:
             trainer.logger.log_metrics({"dev/perplexity": dev_perplexity, "words": self.words}, trainer.global_step)
-
-    def on_train_end(self, *_: Any) -> None:
-        self._pause()
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -100,16 +96,17 @@ class Meter(pl.Callback):
         self.curve = [CurvePoint(**point) for point in state_dict["curve"]]
         self._recent.extend(state_dict["recent"])
 
-    def _pause(self) -> None:
+    def _count_seconds(self) -> None:
+        now = time.perf_counter()
         if self._since is not None:
-            self.seconds += time.perf_counter() - self._since
-        self._since = None
+            self.seconds += now - self._since
+            self._since = now
 
     def _log(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any) -> None:
         if not trainer.logger:
             return
         metrics = {
-            "train/word_loss": self.word_loss,
+            "train/word_loss": outputs["word_loss"].item(),
             "train/balance_loss": outputs["balance_loss"].item(),
             "train/grad_norm": pl_module.grad_norm,
             "train/learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
@@ -123,6 +120,22 @@ class Meter(pl.Callback):
 
 def _mean_over_layers(utilisations: list[dict[str, Tensor]]) -> dict[str, float]:
     return {name: torch.stack([row[name] for row in utilisations]).mean().item() for name in utilisations[0]}
+
+
+class ValidationAtTheEnd(pl.Callback):
+    """Has Lightning validate after the last step too, be it a multiple of `validate_every` or not: the last weights may
+    be the best, and a run shorter than that interval needs a checkpoint."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._num_steps = trainer.estimated_stepping_batches
+        self._stop_at_the_end(trainer)  # a run that goes on from its end has nothing left to do
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        self._stop_at_the_end(trainer)
+
+    def _stop_at_the_end(self, trainer: pl.Trainer) -> None:
+        if trainer.global_step >= self._num_steps:
+            trainer.should_stop = True  # which Lightning answers with a validation
 
 
 class RunProgress(pl.Callback):

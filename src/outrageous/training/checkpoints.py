@@ -1,15 +1,21 @@
-"""What a checkpoint says of itself, and how it is read back: nothing is loaded that does not fit."""
+"""What a checkpoint says of itself, when it is written and how it is read: nothing is loaded that does not fit."""
 
+import math
+import os
 import pickle
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint
+from lightning_fabric.plugins import TorchCheckpointIO
+from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.trainer.states import TrainerFn
 
 from outrageous.data.corpus import Corpus
 from outrageous.errors import UserError
+from outrageous.training.run_folder import RunFolder
 
 KEY = "outrageous"
 
@@ -18,8 +24,8 @@ class StampedModule(pl.LightningModule):
     """Writes into every checkpoint which run it belongs to, and how that run began.
 
     Attributes:
-        origin: JSON-ready: config, config_hash, vocabulary_fingerprint, started_at, commit, dirty. When a run goes on, its first
-            start counts; if the commit has changed since, the run is dirty: no one commit made it.
+        origin: JSON-ready: config, config_hash, vocabulary_fingerprint, started_at, commit, dirty. When a run goes on,
+            its first start counts; if the commit has changed since, the run is dirty: no one commit made it.
     """
 
     def __init__(self, origin: dict[str, Any]) -> None:
@@ -36,20 +42,70 @@ class StampedModule(pl.LightningModule):
         self.origin["started_at"] = first["started_at"]
 
 
-def best_and_last(folder: Path) -> list[ModelCheckpoint]:
-    """best.ckpt: weights of the lowest dev perplexity; last.ckpt: the whole state, after every validation."""
-    best = ModelCheckpoint(
-        dirpath=folder,
-        filename="best",
-        monitor="dev_perplexity",
-        save_top_k=1,
-        save_weights_only=True,
-        enable_version_counter=False,
-    )
-    last = ModelCheckpoint(
-        dirpath=folder, filename="last", monitor="step", mode="max", save_top_k=1, enable_version_counter=False
-    )
-    return [best, last]
+class BestAndLast(Checkpoint):
+    """After every validation saves best.ckpt, the weights, if the dev perplexity is the lowest so far, and last.ckpt,
+    the whole state. When training breaks off, says from where it would go on.
+
+    Attributes:
+        lowest: dev perplexity of best.ckpt.
+        last_step: of last.ckpt, None before the first.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self.lowest = math.inf
+        self.last_step: int | None = None
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.state.fn != TrainerFn.FITTING:
+            return
+        dev_perplexity = trainer.callback_metrics["dev_perplexity"].item()
+        if dev_perplexity < self.lowest:
+            self.lowest = dev_perplexity
+            trainer.save_checkpoint(self.folder.best_checkpoint, weights_only=True)
+        trainer.save_checkpoint(self.folder.last_checkpoint)
+        self.last_step = trainer.global_step
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        self.last_step = checkpoint["global_step"]
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        if self.last_step is None:
+            note = "no checkpoint was saved yet; the same command starts anew"
+        else:
+            note = f"the same command goes on from step {self.last_step}, saved in {self.folder.last_checkpoint}"
+        if isinstance(exception, Exception):
+            exception.add_note(note)
+        else:  # Ctrl-C or SIGTERM, which nobody reports
+            print(f"Stopped: {note}", file=sys.stderr)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"lowest": self.lowest}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.lowest = state_dict["lowest"]
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Writes a checkpoint beside its place and moves it there when it is whole. Lightning's own way leads through
+    memory and the system's temporary folder, which may be small or on another disk."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Raises UserError if it cannot be written; what stood in its place is still there."""
+        part = Path(path).with_suffix(".part")
+        try:
+            with part.open("wb") as file:
+                torch.save(checkpoint, file)
+            os.replace(part, path)
+        except (OSError, RuntimeError) as error:
+            part.unlink(missing_ok=True)
+            # torch reports a failed write as a RuntimeError, raised while it handles the disk's own error.
+            cause = error if isinstance(error, OSError) else error.__context__
+            if not isinstance(cause, OSError):
+                raise
+            raise UserError(f"cannot write checkpoint {path}: {cause.strerror}") from error
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from outrageous.data.packing import PackedSentences
 
 
 class SentenceDataModule(pl.LightningDataModule):
-    """Training batches in an order drawn from (seed, epoch), going on where the trainer stands; dev and test by length."""
+    """Training batches in an order drawn from (seed, epoch), from where the trainer stands; dev and test by length."""
 
     def __init__(self, corpus: Corpus, trainer: TrainerConfig, seed: int) -> None:
         super().__init__()

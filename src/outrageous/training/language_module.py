@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 
 from outrageous.config import RunConfig
 from outrageous.data.batching import Batch
@@ -21,7 +21,7 @@ class LanguageModule(StampedModule):
     Whatever is random in a step (gate noise, dropout, sampled classes) is drawn from (seed, step) alone, so a run that
     was interrupted goes on with the numbers it would have had.
 
-    Logs: `dev_perplexity` and `test_perplexity`, exp(total negative log-likelihood / predicted tokens), `</s>` included.
+    Logs: `dev_perplexity` and `test_perplexity`: exp(total negative log-likelihood / predicted tokens), with `</s>`.
     """
 
     def __init__(self, config: RunConfig, vocabulary_size: int, origin: dict[str, Any]) -> None:
@@ -52,14 +52,15 @@ class LanguageModule(StampedModule):
         """Raises UserError on a gradient that is not finite: before it can reach the weights."""
         norm = torch.nn.utils.clip_grad_norm_(self.parameters(), self.optim.max_grad_norm)
         if not torch.isfinite(norm):
+            learning_rate = optimizer.param_groups[0]["lr"]
             raise UserError(
-                f"the gradient's norm is {norm.item()} at step {self.global_step + 1}, nothing was updated. "
-                f"Lower optim.learning_rate={self.optim.learning_rate} or optim.max_grad_norm={self.optim.max_grad_norm}; "
-                "checkpoints before this step are good"
+                f"the gradient's norm is {norm.item()} at step {self.global_step + 1}, with learning rate "
+                f"{learning_rate:.3g}; nothing was updated. Lower optim.learning_rate={self.optim.learning_rate} or "
+                f"optim.max_grad_norm={self.optim.max_grad_norm}"
             )
         self.grad_norm = norm.item()
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optim = self.optim
         adam = torch.optim.Adam(
             self.parameters(), lr=optim.learning_rate, betas=(optim.beta1, optim.beta2), eps=optim.epsilon, fused=True
@@ -87,14 +88,16 @@ class LanguageModule(StampedModule):
         self._log_perplexity("test")
 
     def _log_perplexity(self, part: str) -> None:
-        expected = self.trainer.datamodule.num_predicted_tokens(part)
+        """Raises UserError unless the perplexity is finite: before a checkpoint is made of such weights."""
+        expected = self.trainer.datamodule.num_predicted_tokens(part)  # type: ignore[attr-defined]
         assert self._num_tokens == expected, f"{part}: evaluated {self._num_tokens} tokens of {expected}"
-        self.log(f"{part}_perplexity", perplexity(self._nll, self._num_tokens))
-
-
-def perplexity(total_nll: Tensor, num_tokens: int) -> Tensor:
-    """exp(total negative log-likelihood in nats / predicted tokens); inf where float64 overflows."""
-    return (total_nll / num_tokens).exp()
+        perplexity = (self._nll / self._num_tokens).exp()
+        if not torch.isfinite(perplexity):
+            raise UserError(
+                f"the {part} perplexity is {perplexity.item()} after step {self.global_step}: "
+                f"lower optim.learning_rate={self.optim.learning_rate}"
+            )
+        self.log(f"{part}_perplexity", perplexity)
 
 
 def _step_seed(seed: int, step: int, rank: int) -> int:

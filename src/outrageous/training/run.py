@@ -1,6 +1,6 @@
 """A whole run on one screen: corpus, model, training, test, record."""
 
-import time
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -10,16 +10,16 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from filelock import FileLock, Timeout
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from outrageous.config import RunConfig
-from outrageous.data.corpus import Corpus, prepare_corpus
+from outrageous.data.corpus import prepare_corpus
 from outrageous.errors import UserError
 from outrageous.models.cost import cost
-from outrageous.models.language_model import LanguageModel
 from outrageous.results.provenance import git_state, hardware, software_versions
 from outrageous.results.records import Record, read_record, write_record
-from outrageous.training.callbacks import Meter, RunProgress
-from outrageous.training.checkpoints import best_and_last, check_resumable, load_weights
+from outrageous.training.callbacks import Meter, RunProgress, ValidationAtTheEnd
+from outrageous.training.checkpoints import BestAndLast, WholeFiles, check_resumable, load_weights
 from outrageous.training.data_module import SentenceDataModule
 from outrageous.training.language_module import LanguageModule
 from outrageous.training.libraries import quieten
@@ -30,8 +30,8 @@ REPOSITORY = Path(__file__).parents[3]
 
 
 def run(config: RunConfig, row: str | None) -> tuple[Record, RunFolder]:
-    """Trains, tests with the weights of the lowest dev perplexity, and leaves a record. Goes on where an earlier call with
-    the same settings stopped; returns its record if it finished.
+    """Trains, tests with the weights of the lowest dev perplexity, and leaves a record. Goes on where an earlier call
+    with the same settings stopped; returns its record if it finished.
 
     Args:
         row: the table row that the record belongs to, None for a variation of a preset.
@@ -47,13 +47,13 @@ def run(config: RunConfig, row: str | None) -> tuple[Record, RunFolder]:
     quieten()
     if config.trainer.num_threads is not None:
         torch.set_num_threads(config.trainer.num_threads)
+    origin |= {
+        "config": plain_config(config),
+        "config_hash": config_hash(config, corpus.fingerprint),
+        "vocabulary_fingerprint": corpus.vocabulary.fingerprint,
+    }
+    module = build_module(config, len(corpus.vocabulary), origin)
     with _alone(folder):
-        origin |= {
-            "config": plain_config(config),
-            "config_hash": config_hash(config, corpus.fingerprint),
-            "vocabulary_fingerprint": corpus.vocabulary.fingerprint,
-        }
-        module = build_module(config, len(corpus.vocabulary), origin)
         meter = Meter(config.trainer.log_every, cost(module.model).flops_per_training_word)
         trainer = build_trainer(config, folder, meter)
         metrics = _train_and_test(trainer, module, SentenceDataModule(corpus, config.trainer, config.seed), folder)
@@ -83,7 +83,7 @@ def build_trainer(config: RunConfig, folder: RunFolder, meter: Meter) -> pl.Trai
     return pl.Trainer(
         accelerator=settings.accelerator,
         devices=1,
-        precision=settings.precision,
+        precision=settings.precision,  # type: ignore[arg-type] # Lightning says which it takes
         max_epochs=settings.max_epochs,
         max_steps=settings.max_steps,
         val_check_interval=settings.validate_every,
@@ -95,8 +95,10 @@ def build_trainer(config: RunConfig, folder: RunFolder, meter: Meter) -> pl.Trai
             meter,
             ExpertLoadPlots(),
             RunProgress(meter, folder.progress, title),
-            *best_and_last(folder.path),
+            ValidationAtTheEnd(),
+            BestAndLast(folder),
         ],
+        plugins=[WholeFiles()],
         default_root_dir=folder.path,
         enable_progress_bar=False,  # RunProgress shows the whole run instead
         enable_model_summary=False,
@@ -109,7 +111,11 @@ def _train_and_test(
     resume = folder.last_checkpoint if folder.last_checkpoint.exists() else None
     if resume is not None:
         check_resumable(resume, module.origin["config_hash"], data.corpus)
-    trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+    except SIGTERMException as stop:
+        stop.code = 128 + signal.SIGTERM  # else 0, as if the run were finished
+        raise
     load_weights(module, folder.best_checkpoint, data.corpus)
     (dev,) = trainer.validate(module, datamodule=data, verbose=False)
     (test,) = trainer.test(module, datamodule=data, verbose=False)
@@ -152,11 +158,15 @@ def make_record(
 
 @contextmanager
 def _alone(folder: RunFolder) -> Iterator[None]:
-    """Raises UserError if another process works in the folder."""
-    folder.path.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.path / ".lock", timeout=0)
+    """Raises UserError if another process works in the folder, or if it cannot be made."""
     try:
-        with lock:
-            yield
+        folder.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder.path / ".lock").acquire(timeout=0)
     except Timeout as error:
         raise UserError(f"another process is training this run in {folder.path}; wait for it or stop it") from error
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {folder.path}: {error.strerror}; name another folder, paths.runs=…"
+        ) from error
+    with lock:
+        yield

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
+import wandb
 from pytorch_lightning.loggers import WandbLogger
 
 from outrageous.config import RunConfig
@@ -17,7 +18,7 @@ from outrageous.training.run_folder import plain_config
 
 
 def wandb_mode() -> str:
-    """WANDB_MODE if set, else online if WANDB_API_KEY is set, else offline: never asks, never hangs without a network."""
+    """WANDB_MODE if set, else online if WANDB_API_KEY is set, else offline: never asks, nor hangs without a network."""
     return os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") else "offline")
 
 
@@ -25,6 +26,7 @@ def make_logger(config: RunConfig, folder: Path) -> WandbLogger:
     """A logger that goes on with the same W&B run when the training goes on."""
     os.environ.setdefault("WANDB_SILENT", "true")  # our own progress bar and closing lines say what is needed
     os.environ["WANDB_MODE"] = wandb_mode()
+    wandb.setup()  # reads WANDB_SILENT; W&B's warnings about Lightning's logger come before it would by itself
     return WandbLogger(
         name=f"{config.name}-{config.scale.name}-seed_{config.seed}",
         save_dir=folder,
@@ -61,7 +63,10 @@ def log_result(trainer: pl.Trainer, record: Record) -> None:
 
 
 class ExpertLoadPlots(pl.Callback):
-    """At each validation a histogram of tokens per expert since the last one; at the end a heatmap, experts over time."""
+    """At each validation a histogram of tokens per expert since the last one; at the end a heatmap, experts over time.
+
+    Its state goes into checkpoints: the heatmap of a resumed run covers the whole run.
+    """
 
     def __init__(self) -> None:
         self._since_validation: list[torch.Tensor] = []  # one [num MoE layers, N] for each step
@@ -76,8 +81,6 @@ class ExpertLoadPlots(pl.Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not self._since_validation:
             return
-        import wandb
-
         tokens = torch.stack(self._since_validation).sum(dim=0).cpu()
         self._since_validation.clear()
         self._history.append(tokens)
@@ -88,12 +91,16 @@ class ExpertLoadPlots(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not self._history:
             return
-        import wandb
-
         history = torch.stack(self._history).double()  # [validations, layers, N]
         for layer in range(history.shape[1]):
             shares = history[:, layer] / history[:, layer].mean(dim=1, keepdim=True)
             _log(trainer, {f"experts/load_heatmap_{layer}": wandb.Image(_heatmap(shares.numpy()))})
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"history": self._history}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._history = state_dict["history"]
 
 
 def _log(trainer: pl.Trainer, values: dict[str, Any]) -> None:
