@@ -46,11 +46,12 @@ def test_lstm_equals_its_twin(batch: int, length: int, d_model: int, more_units:
 
 @pytest.mark.parametrize("num_units", [4, 7])
 def test_forget_biases_start_at_one(num_units: int) -> None:
-    bias = LSTM(4, num_units).lstm.get_parameter("bias_ih_l0")
+    lstm = LSTM(4, num_units).lstm
+    bias = lstm.get_parameter("bias_ih_l0") + lstm.get_parameter("bias_hh_l0")
     forget = slice(num_units, 2 * num_units)
     assert bias[forget].tolist() == [1.0] * num_units
     others = torch.cat([bias[: forget.start], bias[forget.stop :]])
-    assert others.abs().max() <= num_units**-0.5  # as nn.LSTM draws them
+    assert others.abs().max() <= 2 * num_units**-0.5  # two, as nn.LSTM draws them
 
 
 def test_a_projection_where_the_units_differ_only() -> None:

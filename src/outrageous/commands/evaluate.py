@@ -4,12 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
-import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from outrageous.commands.compose import from_plain, register
-from outrageous.commands.errors import one_clear_message
+from outrageous.commands.compose import from_plain, hydra_command, register
 from outrageous.config import CorpusConfig
 from outrageous.errors import UserError
 
@@ -26,8 +24,7 @@ register()
 ConfigStore.instance().store(name="evaluate_config", node=EvaluateConfig)
 
 
-@hydra.main(version_base="1.3", config_path="../../../conf", config_name="evaluate")
-@one_clear_message
+@hydra_command("evaluate")
 def main(config: DictConfig) -> None:
     # Imported here, so that --help answers at once.
     from outrageous.training.checkpoints import KEY, read_checkpoint

@@ -20,7 +20,9 @@ class LSTM(nn.Module):
         projection = d_model if num_units > d_model else 0
         self.lstm = nn.LSTM(d_model, num_units, batch_first=True, proj_size=projection)
         with torch.no_grad():  # gates lie in the order input, forget, cell, output
-            self.lstm.get_parameter("bias_ih_l0")[num_units : 2 * num_units] = 1.0
+            forget = slice(num_units, 2 * num_units)
+            self.lstm.get_parameter("bias_ih_l0")[forget] = 1.0  # PyTorch adds two biases
+            self.lstm.get_parameter("bias_hh_l0")[forget] = 0.0
 
     def forward(self, x: Tensor) -> Tensor:
         """x [B, L, D] -> [B, L, D]. Padding must stand at the end of a sentence, where it cannot reach any word."""
