@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from outrageous.data.corpus import Corpus, CorpusConfig, prepare_corpus
+from outrageous.config import CorpusConfig
+from outrageous.data.corpus import Corpus, prepare_corpus
 from outrageous.data.packing import PackedSentences, write_packed
 
 

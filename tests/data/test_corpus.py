@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from outrageous.config import CorpusConfig
 from outrageous.data import build, corpus
-from outrageous.data.corpus import Corpus, CorpusConfig, prepare_corpus
+from outrageous.data.corpus import Corpus, prepare_corpus
 from outrageous.data.packing import PackedSentences
 from outrageous.errors import UserError
 
@@ -212,9 +213,9 @@ def test_a_damaged_corpus_is_refused(damage: str, config: CorpusConfig, folder: 
         ({"dev_blocks": {}, "test_blocks": {}, "dev_fraction": 0.5, "test_fraction": 0.5}, "sum to below 1"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused_at_once(changes: dict[str, Any], message: str) -> None:
+def test_settings_that_make_no_sense_are_refused_at_once(changes: dict[str, Any], message: str, folder: Path) -> None:
     with pytest.raises(UserError) as caught:
-        make_config("never-read.txt", **changes)
+        prepare_corpus(make_config("never-read.txt", **changes), folder)
     assert message in str(caught.value)
 
 

@@ -12,18 +12,16 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 from tqdm import tqdm
 
+from outrageous.config import CorpusConfig
 from outrageous.data.packing import write_packed
 from outrageous.data.split import Assignment, assign_drawn, assign_named, duplicate_key, num_blocks
 from outrageous.data.text import make_tokeniser, read_lines
 from outrageous.data.vocabulary import Vocabulary
 from outrageous.errors import UserError
-
-if TYPE_CHECKING:
-    from outrageous.data.corpus import CorpusConfig
 
 PARTS = ("train", "dev", "test")
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
+from outrageous.config import CorpusConfig
 from outrageous.data.build import PARTS, build_corpus
 from outrageous.data.packing import PackedSentences
 from outrageous.data.text import TOKENISERS, file_sha256, find_files
@@ -18,60 +19,6 @@ from outrageous.data.vocabulary import Vocabulary
 from outrageous.errors import UserError
 
 FORMAT_VERSION = 1
-
-
-@dataclass
-class CorpusConfig:
-    """Which text makes a corpus, and how.
-
-    Attributes:
-        name: names the folder of the prepared corpus.
-        path: file or glob, or a list of them: UTF-8, one sentence or paragraph per line, plain, .gz or .xz.
-        tokeniser: `moses` or `whitespace`.
-        min_count: words of the vocabulary are seen at least this often in the training part.
-        max_size: most entries of the vocabulary, `<s> </s> <unk>` included; None for no limit.
-        block_lines: sentences per block: each part of the split is whole blocks of consecutive sentences of a file.
-        dev_blocks, test_blocks: numbers of the blocks held out, by file; or else
-        dev_fraction, test_fraction: the share of all blocks to draw for each.
-        split_seed: seed of that draw.
-    """
-
-    name: str
-    path: Any
-    tokeniser: str = "moses"
-    min_count: int = 3
-    max_size: int | None = None
-    block_lines: int = 200
-    dev_blocks: dict[str, list[int]] = field(default_factory=dict)
-    test_blocks: dict[str, list[int]] = field(default_factory=dict)
-    dev_fraction: float | None = None
-    test_fraction: float | None = None
-    split_seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuse what can be refused before the text is read.
-
-        Raises:
-            UserError: a value that makes no sense.
-        """
-        if self.tokeniser not in TOKENISERS:
-            raise UserError(f"data.tokeniser={self.tokeniser!r} is unknown: choose {' or '.join(TOKENISERS)}")
-        if self.block_lines < 1 or self.min_count < 1:
-            raise UserError(
-                f"data.block_lines={self.block_lines} and data.min_count={self.min_count} must be at least 1"
-            )
-        if self.max_size is not None and self.max_size < 4:
-            raise UserError(f"data.max_size={self.max_size} must be at least 4: <s>, </s>, <unk> and a word")
-        fractions = self.dev_fraction, self.test_fraction
-        named = bool(self.dev_blocks or self.test_blocks)
-        if named is not (fractions == (None, None)) or (not named and None in fractions):
-            raise UserError(
-                "hold out either the blocks named in data.dev_blocks and data.test_blocks, or the shares "
-                "data.dev_fraction and data.test_fraction: one pair or the other"
-            )
-        shares = [fraction for fraction in fractions if fraction is not None]
-        if any(share <= 0 for share in shares) or sum(shares) >= 1:
-            raise UserError(f"data.dev_fraction and data.test_fraction, {shares}, must be above 0 and sum to below 1")
 
 
 @dataclass(frozen=True)
@@ -101,6 +48,7 @@ def prepare_corpus(config: CorpusConfig, folder: Path) -> Corpus:
     Raises:
         UserError: a mistake in the configuration or the text; a damaged or unwritable folder.
     """
+    _check(config)
     files = find_files(config.path)
     identity = {
         **asdict(config),
@@ -118,6 +66,28 @@ def prepare_corpus(config: CorpusConfig, folder: Path) -> Corpus:
         except OSError as error:
             raise UserError(f"cannot write the prepared corpus {target}: {error.strerror or error}") from error
     return _open(target)
+
+
+def _check(config: CorpusConfig) -> None:
+    """Refuse what can be refused before the text is read."""
+    if config.tokeniser not in TOKENISERS:
+        raise UserError(f"data.tokeniser={config.tokeniser!r} is unknown: choose {' or '.join(TOKENISERS)}")
+    if config.block_lines < 1 or config.min_count < 1:
+        raise UserError(
+            f"data.block_lines={config.block_lines} and data.min_count={config.min_count} must be at least 1"
+        )
+    if config.max_size is not None and config.max_size < 4:
+        raise UserError(f"data.max_size={config.max_size} must be at least 4: <s>, </s>, <unk> and a word")
+    fractions = config.dev_fraction, config.test_fraction
+    named = bool(config.dev_blocks or config.test_blocks)
+    if named is not (fractions == (None, None)) or (not named and None in fractions):
+        raise UserError(
+            "hold out either the blocks named in data.dev_blocks and data.test_blocks, or the shares "
+            "data.dev_fraction and data.test_fraction: one pair or the other"
+        )
+    shares = [fraction for fraction in fractions if fraction is not None]
+    if any(share <= 0 for share in shares) or sum(shares) >= 1:
+        raise UserError(f"data.dev_fraction and data.test_fraction, {shares}, must be above 0 and sum to below 1")
 
 
 def _prepare(config: CorpusConfig, files: dict[str, Path], meta: dict[str, Any], target: Path) -> None:
