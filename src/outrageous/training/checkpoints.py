@@ -154,7 +154,8 @@ def load_weights(module: StampedModule, path: Path, corpus: Corpus) -> None:
     try:
         module.load_state_dict(checkpoint["state_dict"])
     except RuntimeError as error:
-        raise UserError(f"checkpoint {path} is of another model: {error}") from error
+        first_reason = str(error).split("\n\t")[1]
+        raise UserError(f"checkpoint {path} is of another model: {first_reason}") from error
 
 
 def _first_line(error: Exception) -> str:

@@ -25,7 +25,7 @@ def evaluate(config: RunConfig, checkpoint: Path) -> dict[str, float]:
     trainer = pl.Trainer(
         accelerator=config.trainer.accelerator,
         devices=1,
-        precision=config.trainer.precision,
+        precision=config.trainer.precision,  # type: ignore[arg-type] # Lightning says which it takes
         logger=False,
         enable_model_summary=False,
     )

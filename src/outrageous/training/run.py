@@ -10,6 +10,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from filelock import FileLock, Timeout
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from outrageous.config import RunConfig
@@ -24,6 +25,7 @@ from outrageous.training.data_module import SentenceDataModule
 from outrageous.training.language_module import LanguageModule
 from outrageous.training.libraries import quieten
 from outrageous.training.run_folder import RunFolder, config_hash, plain_config, run_folder
+from outrageous.training.settings import check_settings
 from outrageous.training.tracking import ExpertLoadPlots, log_result, make_logger
 
 REPOSITORY = Path(__file__).parents[3]
@@ -39,6 +41,7 @@ def run(config: RunConfig, row: str | None) -> tuple[Record, RunFolder]:
     Raises:
         UserError: a setting, the text, a checkpoint or the disk does not allow it.
     """
+    check_settings(config)
     origin = start_of_run()
     corpus = prepare_corpus(config.data, Path(config.paths.corpora))
     folder = run_folder(config, corpus.fingerprint)
@@ -53,9 +56,9 @@ def run(config: RunConfig, row: str | None) -> tuple[Record, RunFolder]:
         "vocabulary_fingerprint": corpus.vocabulary.fingerprint,
     }
     module = build_module(config, len(corpus.vocabulary), origin)
+    meter = Meter(config.trainer.log_every, cost(module.model).flops_per_training_word)
+    trainer = build_trainer(config, folder, meter)
     with _alone(folder):
-        meter = Meter(config.trainer.log_every, cost(module.model).flops_per_training_word)
-        trainer = build_trainer(config, folder, meter)
         metrics = _train_and_test(trainer, module, SentenceDataModule(corpus, config.trainer, config.seed), folder)
         record = make_record(config, row, module, meter, corpus.fingerprint, metrics)
         write_record(record, folder.path)
@@ -78,31 +81,30 @@ def build_module(config: RunConfig, vocabulary_size: int, origin: dict[str, Any]
 
 
 def build_trainer(config: RunConfig, folder: RunFolder, meter: Meter) -> pl.Trainer:
+    """Raises UserError if Lightning does not know the accelerator or precision, or does not find it here."""
     settings = config.trainer
-    title = f"{config.name} seed {config.seed}"
-    return pl.Trainer(
-        accelerator=settings.accelerator,
-        devices=1,
-        precision=settings.precision,  # type: ignore[arg-type] # Lightning says which it takes
-        max_epochs=settings.max_epochs,
-        max_steps=settings.max_steps,
-        val_check_interval=settings.validate_every,
-        check_val_every_n_epoch=None,  # steps are counted through the epochs
-        num_sanity_val_steps=0,
-        log_every_n_steps=settings.log_every,
-        logger=make_logger(config, folder.path),
-        callbacks=[
-            meter,
-            ExpertLoadPlots(),
-            RunProgress(meter, folder.progress, title),
-            ValidationAtTheEnd(),
-            BestAndLast(folder),
-        ],
-        plugins=[WholeFiles()],
-        default_root_dir=folder.path,
-        enable_progress_bar=False,  # RunProgress shows the whole run instead
-        enable_model_summary=False,
-    )
+    progress = RunProgress(meter, folder.progress, title=f"{config.name} seed {config.seed}")
+    try:
+        return pl.Trainer(
+            accelerator=settings.accelerator,
+            devices=1,
+            precision=settings.precision,  # type: ignore[arg-type] # Lightning says which it takes
+            max_epochs=settings.max_epochs,
+            max_steps=settings.max_steps,
+            val_check_interval=settings.validate_every,
+            check_val_every_n_epoch=None,  # steps are counted through the epochs
+            num_sanity_val_steps=0,
+            log_every_n_steps=settings.log_every,
+            logger=make_logger(config, folder.path),
+            callbacks=[meter, ExpertLoadPlots(), progress, ValidationAtTheEnd(), BestAndLast(folder)],
+            plugins=[WholeFiles()],
+            default_root_dir=folder.path,
+            enable_progress_bar=False,  # RunProgress shows the whole run instead
+            enable_model_summary=False,
+        )
+    except (ValueError, MisconfigurationException) as error:
+        given = f"trainer.accelerator={settings.accelerator}, trainer.precision={settings.precision}"
+        raise UserError(f"{given}: {error}") from error
 
 
 def _train_and_test(

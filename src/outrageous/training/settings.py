@@ -1,0 +1,33 @@
+"""Settings of the right type that still make no sense."""
+
+import math
+
+from outrageous.config import RunConfig
+from outrageous.errors import UserError
+
+
+def check_settings(config: RunConfig) -> None:
+    """Raises UserError, naming it, at a number with which nothing can be trained. Sizes of the model are checked where
+    it is built, and those of the corpus where it is prepared."""
+    trainer, optim, balance = config.trainer, config.optim, config.balance
+    _require(config.seed >= 0, "seed", config.seed, "at least 0")
+    for name in ("max_epochs", "words_per_batch", "eval_words_per_batch", "validate_every", "log_every"):
+        _require(getattr(trainer, name) >= 1, f"trainer.{name}", getattr(trainer, name), "at least 1")
+    _require(
+        trainer.max_steps == -1 or trainer.max_steps >= 1, "trainer.max_steps", trainer.max_steps, "at least 1, or -1"
+    )
+    if trainer.num_threads is not None:
+        _require(trainer.num_threads >= 1, "trainer.num_threads", trainer.num_threads, "at least 1")
+    _require(config.schedule.warmup_steps >= 1, "schedule.warmup_steps", config.schedule.warmup_steps, "at least 1")
+    _require(0 < optim.learning_rate < math.inf, "optim.learning_rate", optim.learning_rate, "above 0 and finite")
+    for name in ("beta1", "beta2"):
+        _require(0 <= getattr(optim, name) < 1, f"optim.{name}", getattr(optim, name), "at least 0 and below 1")
+    for name in ("epsilon", "max_grad_norm"):
+        _require(getattr(optim, name) > 0, f"optim.{name}", getattr(optim, name), "above 0")
+    for name in ("w_importance", "w_load"):
+        _require(0 <= getattr(balance, name) < math.inf, f"balance.{name}", getattr(balance, name), "at least 0")
+
+
+def _require(holds: bool, name: str, value: float, rule: str) -> None:
+    if not holds:
+        raise UserError(f"{name}={value}: must be {rule}")
