@@ -40,13 +40,12 @@ def main(argv: list[str] | None = None) -> int:
 
 def _measure(arguments: argparse.Namespace, experiments: list[str], settings: list[str]) -> dict[str, float]:
     # Imported here, so that --help answers at once.
-    import torch
-
     from outrageous.commands.compose import run_config
     from outrageous.data.corpus import prepare_corpus
     from outrageous.training.benchmark import batching_speed, step_speeds
+    from outrageous.training.libraries import set_up_cpu
 
-    torch.set_num_threads(arguments.threads)
+    set_up_cpu(arguments.threads)
     overrides = [f"scale={arguments.scale}", *settings]
     configs = [run_config([f"experiment={name}", *overrides]) for name in experiments]
     corpus = prepare_corpus(configs[0].data, Path(configs[0].paths.corpora))

@@ -8,7 +8,7 @@ from outrageous.config import RunConfig
 from outrageous.data.corpus import prepare_corpus
 from outrageous.training.checkpoints import load_weights
 from outrageous.training.data_module import SentenceDataModule
-from outrageous.training.libraries import quieten
+from outrageous.training.libraries import quieten, set_up_cpu
 from outrageous.training.run import build_module
 
 
@@ -19,6 +19,7 @@ def evaluate(config: RunConfig, checkpoint: Path) -> dict[str, float]:
         UserError: the checkpoint is missing or damaged, or does not fit the model or the vocabulary.
     """
     quieten()
+    set_up_cpu(config.trainer.num_threads)
     corpus = prepare_corpus(config.data, Path(config.paths.corpora))
     module = build_module(config, len(corpus.vocabulary), origin={})
     load_weights(module, checkpoint, corpus)

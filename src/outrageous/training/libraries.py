@@ -1,7 +1,20 @@
-"""Keeps the libraries we build on from burying our own output."""
+"""Sets the libraries we build on as training wants them: fast on a CPU, and not burying our own output."""
 
 import logging
 import warnings
+
+import torch
+
+
+def set_up_cpu(num_threads: int | None) -> None:
+    """Threads of this process (None: PyTorch's default), and numbers below 1e-38 taken as zero.
+
+    Such numbers are a hundred times slower to compute with, and the load's gradient is full of them: the normal density
+    far from a gate's threshold. With 256 experts the backward pass takes a third of the time without them.
+    """
+    if num_threads is not None:
+        torch.set_num_threads(num_threads)
+    torch.set_flush_denormal(True)
 
 
 def quieten() -> None:

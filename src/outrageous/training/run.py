@@ -23,7 +23,7 @@ from outrageous.training.callbacks import Meter, RunProgress, ValidationAtTheEnd
 from outrageous.training.checkpoints import BestAndLast, WholeFiles, check_resumable, load_weights
 from outrageous.training.data_module import SentenceDataModule
 from outrageous.training.language_module import LanguageModule
-from outrageous.training.libraries import quieten
+from outrageous.training.libraries import quieten, set_up_cpu
 from outrageous.training.run_folder import RunFolder, config_hash, plain_config, run_folder
 from outrageous.training.settings import check_settings
 from outrageous.training.tracking import ExpertLoadPlots, log_result, make_logger
@@ -48,8 +48,7 @@ def run(config: RunConfig, row: str | None) -> tuple[Record, RunFolder]:
     if folder.record.exists():
         return read_record(folder.record), folder
     quieten()
-    if config.trainer.num_threads is not None:
-        torch.set_num_threads(config.trainer.num_threads)
+    set_up_cpu(config.trainer.num_threads)
     origin |= {
         "config": plain_config(config),
         "config_hash": config_hash(config, corpus.fingerprint),
