@@ -116,18 +116,18 @@ def run_jobs(jobs: list[Job], at_once: int) -> list[Job]:
 
 @contextmanager
 def _stopping(running: list[Job]) -> Iterator[None]:
-    """Leaves no process behind, however the block ends."""
+    """Leaves no process behind, however the block ends: by Ctrl-C, by SIGTERM, by an error."""
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         yield
-    except KeyboardInterrupt:
-        raise UserError("interrupted; the same command goes on where the runs stopped") from None
     finally:
         for job in running:
             assert job.process is not None
-            job.process.send_signal(signal.SIGINT)
+            job.process.terminate()
         for job in running:
             assert job.process is not None
             job.process.wait()
+        signal.signal(signal.SIGTERM, before)
 
 
 def _experiments_of(sweep: str) -> list[str]:
