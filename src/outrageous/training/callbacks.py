@@ -28,22 +28,27 @@ class Meter(pl.Callback):
 
     Attributes:
         words: predicted words trained on so far.
-        seconds: spent on them.
         curve: one point for each validation.
     """
 
     def __init__(self, log_every: int, flops_per_word: int) -> None:
         self.log_every, self.flops_per_word = log_every, flops_per_word
-        self.words, self.seconds = 0, 0.0
+        self.words = 0
         self.curve: list[CurvePoint] = []
         self._recent: deque[dict[str, float]] = deque(maxlen=RECENT_BATCHES)
-        self._since: float | None = None
+        self._seconds_before = 0.0  # of the stretches between validations so far
+        self._since: float | None = None  # when the present one began
         self._wall_before, self._constructed = 0.0, time.monotonic()
 
     @property
     def wall_seconds(self) -> float:
         """From the run's first start, without the time between an interruption and its resumption."""
         return self._wall_before + time.monotonic() - self._constructed
+
+    @property
+    def seconds(self) -> float:
+        """Spent on training those words."""
+        return self._seconds_before + (0.0 if self._since is None else time.perf_counter() - self._since)
 
     @property
     def words_per_second(self) -> float:
@@ -66,17 +71,15 @@ class Meter(pl.Callback):
         if outputs["utilisation"]:
             self._recent.append(_mean_over_layers(outputs["utilisation"]))
         if trainer.global_step % self.log_every == 0:
-            self._count_seconds()
             self._log(trainer, pl_module, outputs)
 
     def on_validation_start(self, *_: Any) -> None:
-        self._count_seconds()
-        self._since = None
+        self._seconds_before, self._since = self.seconds, None
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        dev_perplexity = trainer.callback_metrics["dev_perplexity"].item()
         if trainer.state.fn != TrainerFn.FITTING:
             return
+        dev_perplexity = trainer.callback_metrics["dev_perplexity"].item()
         self.curve.append(CurvePoint(trainer.global_step, self.words, dev_perplexity))
         if trainer.logger:
             trainer.logger.log_metrics({"dev/perplexity": dev_perplexity, "words": self.words}, trainer.global_step)
@@ -91,16 +94,10 @@ class Meter(pl.Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.words, self.seconds = state_dict["words"], state_dict["seconds"]
-        self._wall_before = state_dict["wall_seconds"]
+        self.words = state_dict["words"]
+        self._seconds_before, self._wall_before = state_dict["seconds"], state_dict["wall_seconds"]
         self.curve = [CurvePoint(**point) for point in state_dict["curve"]]
         self._recent.extend(state_dict["recent"])
-
-    def _count_seconds(self) -> None:
-        now = time.perf_counter()
-        if self._since is not None:
-            self.seconds += now - self._since
-            self._since = now
 
     def _log(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any) -> None:
         if not trainer.logger:
@@ -109,7 +106,7 @@ class Meter(pl.Callback):
             "train/word_loss": outputs["word_loss"].item(),
             "train/balance_loss": outputs["balance_loss"].item(),
             "train/grad_norm": pl_module.grad_norm,
-            "train/learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
+            "train/learning_rate": pl_module.learning_rate,
             "speed/words_per_second": self.words_per_second,
             "speed/tflops": self.words_per_second * self.flops_per_word / 1e12,
             "words": self.words,

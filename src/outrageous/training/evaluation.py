@@ -9,7 +9,7 @@ from outrageous.data.corpus import prepare_corpus
 from outrageous.training.checkpoints import load_weights
 from outrageous.training.data_module import SentenceDataModule
 from outrageous.training.libraries import quieten, set_up_cpu
-from outrageous.training.run import build_module
+from outrageous.training.run import build_module, dev_and_test
 
 
 def evaluate(config: RunConfig, checkpoint: Path) -> dict[str, float]:
@@ -30,7 +30,4 @@ def evaluate(config: RunConfig, checkpoint: Path) -> dict[str, float]:
         logger=False,
         enable_model_summary=False,
     )
-    data = SentenceDataModule(corpus, config.trainer, config.seed)
-    (dev,) = trainer.validate(module, datamodule=data, verbose=False)
-    (test,) = trainer.test(module, datamodule=data, verbose=False)
-    return {**dev, **test}
+    return dev_and_test(trainer, module, SentenceDataModule(corpus, config.trainer, config.seed))

@@ -21,7 +21,8 @@ class LanguageModule(StampedModule):
     Whatever is random in a step (gate noise, dropout, sampled classes) is drawn from (seed, step) alone, so a run that
     was interrupted goes on with the numbers it would have had.
 
-    Logs: `dev_perplexity` and `test_perplexity`: exp(total negative log-likelihood / predicted tokens), with `</s>`.
+    Gives the trainer `dev_perplexity` and `test_perplexity`, exp(total negative log-likelihood / predicted tokens),
+    `</s>` included.
     """
 
     def __init__(self, config: RunConfig, vocabulary_size: int, origin: dict[str, Any]) -> None:
@@ -30,7 +31,7 @@ class LanguageModule(StampedModule):
         self.optim, self.schedule, self.balance, self.seed = config.optim, config.schedule, config.balance, config.seed
         torch.manual_seed(config.seed)
         self.model = LanguageModel(config.model, vocabulary_size)
-        self.grad_norm = float("nan")  # of the latest step, before clipping
+        self.grad_norm = self.learning_rate = float("nan")  # of the latest step; the norm before clipping
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         torch.manual_seed(_step_seed(self.seed, self.global_step, self.global_rank))
@@ -50,13 +51,13 @@ class LanguageModule(StampedModule):
 
     def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *_: Any, **__: Any) -> None:
         """Raises UserError on a gradient that is not finite: before it can reach the weights."""
+        self.learning_rate = optimizer.param_groups[0]["lr"]
         norm = torch.nn.utils.clip_grad_norm_(self.parameters(), self.optim.max_grad_norm)
         if not torch.isfinite(norm):
-            learning_rate = optimizer.param_groups[0]["lr"]
             raise UserError(
                 f"the gradient's norm is {norm.item()} at step {self.global_step + 1}, with learning rate "
-                f"{learning_rate:.3g}; nothing was updated. Lower optim.learning_rate={self.optim.learning_rate} or "
-                f"optim.max_grad_norm={self.optim.max_grad_norm}"
+                f"{self.learning_rate:.3g}; nothing was updated. Lower "
+                f"optim.learning_rate={self.optim.learning_rate} or optim.max_grad_norm={self.optim.max_grad_norm}"
             )
         self.grad_norm = norm.item()
 
@@ -97,7 +98,7 @@ class LanguageModule(StampedModule):
                 f"the {part} perplexity is {perplexity.item()} after step {self.global_step}: "
                 f"lower optim.learning_rate={self.optim.learning_rate}"
             )
-        self.log(f"{part}_perplexity", perplexity)
+        self.log(f"{part}_perplexity", perplexity, logger=False)  # Meter and log_result do that
 
 
 def _step_seed(seed: int, step: int, rank: int) -> int:

@@ -118,9 +118,15 @@ def _train_and_test(
         stop.code = 128 + signal.SIGTERM  # else 0, as if the run were finished
         raise
     load_weights(module, folder.best_checkpoint, data.corpus)
-    (dev,) = trainer.validate(module, datamodule=data, verbose=False)
-    (test,) = trainer.test(module, datamodule=data, verbose=False)
-    return {**dev, **test}
+    return dev_and_test(trainer, module, data)
+
+
+def dev_and_test(trainer: pl.Trainer, module: LanguageModule, data: SentenceDataModule) -> dict[str, float]:
+    """dev_perplexity and test_perplexity of the module's weights."""
+    trainer.validate(module, datamodule=data, verbose=False)
+    dev = trainer.callback_metrics["dev_perplexity"].item()
+    trainer.test(module, datamodule=data, verbose=False)
+    return {"dev_perplexity": dev, "test_perplexity": trainer.callback_metrics["test_perplexity"].item()}
 
 
 def make_record(

@@ -25,12 +25,12 @@ def wandb_mode() -> str:
 def make_logger(config: RunConfig, folder: Path) -> WandbLogger:
     """A logger that goes on with the same W&B run when the training goes on."""
     os.environ.setdefault("WANDB_SILENT", "true")  # our own progress bar and closing lines say what is needed
-    os.environ["WANDB_MODE"] = wandb_mode()
     wandb.setup()  # reads WANDB_SILENT; W&B's warnings about Lightning's logger come before it would by itself
     return WandbLogger(
         name=f"{config.name}-{config.scale.name}-seed_{config.seed}",
         save_dir=folder,
         id="-".join(folder.parts[-4:]),
+        mode=wandb_mode(),
         resume="allow",
         project=config.logger.project,
         group=config.logger.group,
@@ -47,7 +47,7 @@ def how_to_look(folder: Path) -> str | None:
 
 
 def log_result(trainer: pl.Trainer, record: Record) -> None:
-    """The run's row of its table."""
+    """The test perplexity and the run's row of its table; closes the W&B run."""
     if isinstance(trainer.logger, WandbLogger):
         row = {
             "row": record.row or record.experiment,
@@ -58,6 +58,7 @@ def log_result(trainer: pl.Trainer, record: Record) -> None:
             "words_per_second": record.words_per_second,
             **record.metrics,
         }
+        trainer.logger.log_metrics({"test/perplexity": record.metrics["test_perplexity"]}, trainer.global_step)
         trainer.logger.log_table("result", columns=list(row), data=[list(row.values())])
         trainer.logger.experiment.finish()
 
