@@ -2,6 +2,7 @@
 
 import os
 import random
+from pathlib import Path
 
 # Libraries read these when they are imported, and so do the commands that tests start.
 os.environ.update(
@@ -18,6 +19,8 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+
+SYLLABLES = ("ba", "ko", "ri", "tu", "ne", "sha", "lo", "mi")
 
 torch.set_num_threads(1)
 
@@ -41,3 +44,35 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("cuda"):
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+@pytest.fixture(scope="session")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """400 sentences of 3 to 14 words of a vocabulary of 64, drawn by Zipf's law."""
+    draw = random.Random(0)
+    words = [first + second for first in SYLLABLES for second in SYLLABLES]
+    weights = [1 / rank for rank in range(1, len(words) + 1)]
+    lines = [" ".join(draw.choices(words, weights, k=draw.randint(3, 14))) for _ in range(400)]
+    file = tmp_path_factory.mktemp("text") / "text.txt"
+    file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return file
+
+
+@pytest.fixture(scope="session")
+def tiny_corpus(text: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Settings for runs on `text` that take a second or two: 16 batches an epoch."""
+    return [
+        "scale=smoke",
+        "data=text",
+        f"data.path={text}",
+        "data.block_lines=10",
+        "data.dev_fraction=0.1",
+        "data.test_fraction=0.1",
+        "data.min_count=1",
+        "model.num_sampled=16",
+        "trainer.max_steps=-1",
+        "trainer.words_per_batch=200",
+        "trainer.num_threads=1",
+        "trainer.accelerator=cpu",
+        f"paths.corpora={tmp_path_factory.mktemp('corpora')}",
+    ]
