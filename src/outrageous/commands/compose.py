@@ -53,10 +53,11 @@ def settings_errors(overrides: list[str]) -> Iterator[None]:
         raise UserError(f"there is no {error.missing_cfg_file}; outrageous-train --help lists what there is") from error
     except OverrideParseException as error:
         raise UserError(f"cannot read {error.override!r}: settings are written KEY=VALUE") from error
-    except (HydraException, OmegaConfBaseException) as error:
-        cause = error.__cause__
-        both = [error, cause] if isinstance(cause, OmegaConfBaseException) else [error]
-        raise UserError(": ".join(_one_line(each) for each in both)) from error
+    except HydraException as error:  # names the override; the cause says what is wrong with it
+        both = [error, error.__cause__] if isinstance(error.__cause__, OmegaConfBaseException) else [error]
+        raise UserError(": ".join(_first_line(each) for each in both)) from error
+    except OmegaConfBaseException as error:
+        raise UserError(f"{error.full_key}: {_first_line(error)}") from error
     except AssertionError as error:
         if "Unexpected type for root" not in str(error):
             raise
@@ -67,10 +68,8 @@ def settings_errors(overrides: list[str]) -> Iterator[None]:
         ) from error
 
 
-def _one_line(error: BaseException) -> str:
-    line = str(error).strip().split("\n")[0].rstrip(".")
-    key = getattr(error, "full_key", None)
-    return f"{key}: {line}" if key and key not in line else line
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0].rstrip(".")
 
 
 def register() -> None:
@@ -113,7 +112,7 @@ def from_plain(plain: dict[str, Any]) -> RunConfig:
     try:
         schema.merge_with(plain)
     except OmegaConfBaseException as error:
-        raise UserError(f"stored configuration does not fit this version: {_one_line(error)}") from error
+        raise UserError(f"stored configuration does not fit this version: {_first_line(error)}") from error
     return to_run_config(schema)
 
 
