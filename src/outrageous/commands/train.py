@@ -10,11 +10,12 @@ register()
 
 @hydra_command("train")
 def main(config: DictConfig) -> None:
-    # Imported here, so that --help answers at once.
+    run_config = to_run_config(config)
+
+    # Imported here, so that --help and most mistakes are answered at once.
     from outrageous.training.run import run
     from outrageous.training.tracking import how_to_look
 
-    run_config = to_run_config(config)
     record, folder = run(run_config, table_row(run_config, list(HydraConfig.get().overrides.task)))
     figures = ", ".join(f"{name} {value:.4g}" for name, value in record.metrics.items())
     print(f"{run_config.name} ({run_config.scale.name}, seed {run_config.seed}): {figures}")
