@@ -3,8 +3,8 @@
 python -m outrageous.commands.bench batching                               batches from the packed corpus, no model
 python -m outrageous.commands.bench step lm/moe_1_wide lm/moe_32           whole training steps, alternately
 
-Prints medians and, for steps, the ratio to the first experiment; --save also writes them to results/benchmarks/, with commit,
-versions and hardware. Further arguments with = are settings, as outrageous-train takes them.
+Prints medians and, for steps, the ratio to the first experiment; --save also writes them to results/benchmarks/, with
+commit, versions and hardware. Further arguments with = are settings, as outrageous-train takes them.
 """
 
 import argparse
@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=30, help="steps of each model (default: 30)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument("--save", action="store_true", help="write results/benchmarks/….json too")
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_intermixed_args(argv)
     experiments = [argument for argument in arguments.arguments if "=" not in argument]
     settings = [argument for argument in arguments.arguments if "=" in argument]
     if arguments.what == "step" and not experiments:

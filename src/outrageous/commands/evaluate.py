@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
@@ -17,7 +17,7 @@ class EvaluateConfig:
     """data: null for the corpus that the checkpoint was trained on."""
 
     checkpoint: str
-    data: Optional[CorpusConfig] = None
+    data: CorpusConfig | None = None
 
 
 register()

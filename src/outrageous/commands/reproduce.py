@@ -23,16 +23,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=_seeds, default=[0], help="such as 0,1,2 (default: 0)")
     parser.add_argument("--jobs", type=int, help="runs at once (default: one per core, or one on a GPU)")
     parser.add_argument("settings", nargs="*", help="such as trainer.max_epochs=3")
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_intermixed_args(argv)
 
     # Imported here, so that --help answers at once.
     from outrageous.commands.jobs import plan_jobs, run_jobs
     from outrageous.commands.report import write_local_report
 
-    jobs, runs = plan_jobs(arguments.sweep, arguments.scale, arguments.seeds, arguments.settings)
-    at_once = arguments.jobs or _jobs_at_once()
+    at_once = _jobs_at_once() if arguments.jobs is None else arguments.jobs
     if at_once < 1:
         raise UserError(f"--jobs {at_once}: must be at least 1")
+    jobs, runs = plan_jobs(arguments.sweep, arguments.scale, arguments.seeds, arguments.settings)
     failed = run_jobs(jobs, at_once)
     print(write_local_report(runs, runs.parent / arguments.sweep, arguments.scale))
     for job in failed:

@@ -1,0 +1,61 @@
+"""Evaluation repeats what training reported, and refuses what does not fit."""
+
+import json
+import random
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from outrageous.commands.compose import run_config
+from outrageous.training.run import run
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_corpus: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run."""
+    runs = tmp_path_factory.mktemp("runs")
+    config = run_config(["experiment=lm/moe_4", *tiny_corpus, "trainer.max_steps=4", f"paths.runs={runs}"])
+    return run(config, row="moe_4")[1].path
+
+
+def evaluate(*overrides: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "outrageous.commands.evaluate", *overrides]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_perplexities_of_the_record(trained: Path) -> None:
+    done = evaluate(f"checkpoint={trained / 'best.ckpt'}")
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((trained / "record.json").read_text())["metrics"]
+    for part in ("dev", "test"):
+        found = re.search(rf"{part}_perplexity ([\d.]+)", done.stdout)
+        assert found is not None
+        assert float(found[1]) == pytest.approx(metrics[f"{part}_perplexity"], rel=1e-5)
+
+
+def test_another_vocabulary(trained: Path, tiny_corpus: list[str], tmp_path: Path) -> None:
+    other = tmp_path / "other.txt"
+    draw = random.Random(1)
+    other.write_text("".join(" ".join(draw.choices("abcdefgh", k=9)) + "\n" for _ in range(400)))
+    data = [setting for setting in tiny_corpus if setting.startswith("data") and not setting.startswith("data.path")]
+    done = evaluate(f"checkpoint={trained / 'best.ckpt'}", *data, f"data.path={other}")
+    assert done.returncode == 2
+    assert "was trained with vocabulary" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "message"),
+    [
+        ("checkpoint=nowhere.ckpt", "checkpoint nowhere.ckpt does not exist"),
+        ("chekpoint=a.ckpt", "chekpoint"),
+    ],
+)
+def test_no_checkpoint(checkpoint: str, message: str) -> None:
+    done = evaluate(checkpoint)
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
