@@ -6,7 +6,7 @@ import pytorch_lightning as pl
 
 from outrageous.config import RunConfig
 from outrageous.data.corpus import prepare_corpus
-from outrageous.training.checkpoints import load_weights
+from outrageous.training.checkpoints import check_fits, load_weights, read_checkpoint
 from outrageous.training.data_module import SentenceDataModule
 from outrageous.training.libraries import quieten, set_up_cpu
 from outrageous.training.run import build_module, dev_and_test
@@ -21,6 +21,7 @@ def evaluate(config: RunConfig, checkpoint: Path) -> dict[str, float]:
     quieten()
     set_up_cpu(config.trainer.num_threads)
     corpus = prepare_corpus(config.data, Path(config.paths.corpora))
+    check_fits(read_checkpoint(checkpoint), checkpoint, corpus)  # before a vocabulary that differs upsets the model
     module = build_module(config, len(corpus.vocabulary), origin={})
     load_weights(module, checkpoint, corpus)
     trainer = pl.Trainer(
