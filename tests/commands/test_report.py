@@ -52,6 +52,24 @@ def test_written_files_are_current_until_a_record_changes(results: Path, capsys:
     assert stale == [f"stale: {results}/tables/table_7_pocket.md", f"stale: {results}/figures/figure_2_left_pocket.svg"]
 
 
+def test_the_readme_shows_the_rows_that_were_run_and_is_checked(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    readme = results.parent / "README.md"
+    readme.write_text(f"before\n{report.README_TABLE}\nold\n{report.README_TABLE_END}\nafter\n")
+    arguments = ["--results", str(results)]
+    assert report.main(["--check", *arguments]) == 1
+    assert f"stale: {readme}" in capsys.readouterr().out
+    assert report.main(arguments) == 0
+    text = readme.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "old" not in text
+    rows = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ")]
+    assert rows == ["model", "---", "moe_4"]
+    assert report.main(["--check", *arguments]) == 0
+
+
 def test_check_names_lost_and_orphaned_files_but_does_not_compare_pngs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

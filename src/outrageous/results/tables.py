@@ -121,11 +121,22 @@ def provenance(records: Iterable[Record]) -> str:
     return f"{warning}data {', '.join(corpora)}; commit {', '.join(commits)}; on {', '.join(machines)}"
 
 
+def only_run(table: Table) -> Table:
+    """The rows that at least one of our own columns has."""
+    kept = [i for i in range(len(table.models)) if any(NOT_RUN not in group.cells[i] for group in table.groups[1:])]
+    groups = [Group(group.origin, group.scale, [group.cells[i] for i in kept]) for group in table.groups]
+    return Table(table.title, [table.models[i] for i in kept], groups, table.notes)
+
+
 def to_markdown(table: Table, command: str) -> str:
     """GitHub-flavoured Markdown, the generating command at its head."""
+    return f"<!-- {GENERATED.format(command=command)} -->\n\n# {table.title}\n\n{to_markdown_body(table)}"
+
+
+def to_markdown_body(table: Table) -> str:
+    """The grid and the notes, to stand in another document."""
     headings = ["model", *(heading for group in table.groups for heading in group.headings("<br>"))]
-    lines = [f"<!-- {GENERATED.format(command=command)} -->", "", f"# {table.title}", ""]
-    lines += [_markdown_row(headings), _markdown_row(["---"] + ["---:"] * (len(headings) - 1))]
+    lines = [_markdown_row(headings), _markdown_row(["---"] + ["---:"] * (len(headings) - 1))]
     lines += [
         _markdown_row([model, *(cell for group in table.groups for cell in group.cells[i])])
         for i, model in enumerate(table.models)
