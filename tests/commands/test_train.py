@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import re
 import subprocess
 import sys
@@ -33,17 +32,6 @@ def call_here(folder: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # the command sets it; this restores it
     monkeypatch.setattr(sys, "argv", ["outrageous-train", *arguments])
     train.main()
-
-
-@pytest.fixture
-def own_text(tmp_path: Path) -> list[str]:
-    """300 sentences in a file, and the settings that name it and are right for so few."""
-    draw = random.Random(0)
-    words = [first + second for first in ("ba", "ko", "ri", "tu", "ne") for second in ("sha", "lo", "mi", "da", "pe")]
-    lines = [" ".join(draw.choices(words, k=draw.randint(3, 14))) for _ in range(300)]
-    (tmp_path / "text.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    small = ["data.block_lines=10", "data.dev_fraction=0.1", "data.test_fraction=0.1", "data.min_count=1"]
-    return ["scale=smoke", "data=text", "data.path=text.txt", *small, "model.num_sampled=8", "trainer.max_steps=2"]
 
 
 def test_help_shows_groups_and_examples_without_importing_torch() -> None:
@@ -96,7 +84,7 @@ def test_a_mistake_ends_with_one_line_and_exit_code_2(tmp_path: Path, arguments:
 
 
 def test_a_mistake_found_late_leaves_no_run_behind(
-    tmp_path: Path, own_text: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, tiny_corpus: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for wrong, message in (
         (["model.moe.gate.k=5"], "error: the model's settings do not fit together: k=5"),
@@ -104,7 +92,7 @@ def test_a_mistake_found_late_leaves_no_run_behind(
         (["trainer.validate_every=0"], "error: trainer.validate_every=0: must be at least 1"),
     ):
         with pytest.raises(SystemExit) as ended:
-            call_here(tmp_path, ["experiment=lm/moe_4", *own_text, *wrong], monkeypatch)
+            call_here(tmp_path, ["experiment=lm/moe_4", *tiny_corpus, *wrong], monkeypatch)
         assert ended.value.code == 2
         lines = [line for line in capsys.readouterr().err.splitlines() if line and "Tokenising" not in line]
         assert len(lines) == 1
@@ -113,9 +101,9 @@ def test_a_mistake_found_late_leaves_no_run_behind(
 
 
 def test_a_sweep_over_expert_counts_and_the_same_again(
-    tmp_path: Path, own_text: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, tiny_corpus: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["-m", "experiment=lm/moe_32", "model.moe.num_experts=4,8", *own_text]
+    command = ["-m", "experiment=lm/moe_32", "model.moe.num_experts=4,8", *tiny_corpus, "trainer.max_steps=2"]
     done = type_in(tmp_path, *command, WANDB_MODE="offline")
     assert done.returncode == 0, done.stderr
     assert re.search(r"^sweep: run 1 of 2: .*model\.moe\.num_experts=4", done.stderr, re.MULTILINE)
@@ -131,7 +119,7 @@ def test_a_sweep_over_expert_counts_and_the_same_again(
         assert f"Record: {path.relative_to(tmp_path)}" in done.stdout
         assert f"wandb leet {path.parent.relative_to(tmp_path)}/wandb" in done.stdout
     assert done.stdout.count("lm/moe_32 (smoke, seed 0): dev_perplexity ") == 2
-    assert {path.name for path in tmp_path.iterdir()} == {"text.txt", "outputs"}
+    assert {path.name for path in tmp_path.iterdir()} == {"outputs"}
 
     written = [path.stat().st_mtime_ns for path in paths]
     call_here(tmp_path, [*command], monkeypatch)
