@@ -177,9 +177,9 @@ class ScaleConfig:
     """Sizes that the experiments are written in: the same experiment, smaller or larger.
 
     Attributes:
-        name: smoke, pocket, workstation or paper.
+        name: smoke, pocket or paper.
         d_model: width of embedding, LSTMs and softmax.
-        d_hidden: hidden width of one expert; four such experts cost as much as one dense layer of 4·d_hidden.
+        d_hidden: hidden width of one expert. At twice d_model, four experts cost as many operations as two LSTMs.
     """
 
     name: str
