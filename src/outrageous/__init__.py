@@ -1,1 +1,4 @@
-"""Outrageously Large Neural Networks (Shazeer et al., 2017), reproduced: the sparsely-gated mixture-of-experts layer and the paper's models."""
+"""Outrageously Large Neural Networks (Shazeer et al., 2017), reproduced.
+
+The sparsely-gated mixture-of-experts layer, the paper's models, and its tables.
+"""

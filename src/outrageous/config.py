@@ -5,7 +5,7 @@ Nothing is imported from the rest of the package, so that `--help` answers at on
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Optional
+from typing import Any
 
 
 class Layer(Enum):
@@ -29,7 +29,7 @@ class GateConfig:
     """
 
     kind: GateKind
-    k: Optional[int] = None
+    k: int | None = None
 
 
 @dataclass
@@ -62,7 +62,7 @@ class LanguageModelConfig:
     lstm_units: int
     dropout: float
     num_sampled: int
-    moe: Optional[MoEConfig] = None
+    moe: MoEConfig | None = None
 
 
 @dataclass
@@ -75,9 +75,9 @@ class CorpusConfig:
         tokeniser: `moses` or `whitespace`.
         min_count: a word of the vocabulary is seen at least this often in the training part.
         max_size: most entries of the vocabulary, `<s> </s> <unk>` included; null for no limit.
-        block_lines: sentences per block; each part of the split is made of whole blocks of consecutive sentences of a file.
-        dev_blocks, test_blocks: numbers of the blocks held out, by file name; without them blocks are drawn:
-        dev_fraction, test_fraction: share of all blocks to draw for each part.
+        block_lines: sentences per block: each part of the split is whole blocks of consecutive sentences of a file.
+        dev_blocks, test_blocks: numbers of the blocks held out, by file; or else
+        dev_fraction, test_fraction: the share of all blocks to draw for each.
         split_seed: seed of that draw.
     """
 
@@ -85,12 +85,12 @@ class CorpusConfig:
     path: Any
     tokeniser: str = "moses"
     min_count: int = 3
-    max_size: Optional[int] = None
+    max_size: int | None = None
     block_lines: int = 200
     dev_blocks: dict[str, list[int]] = field(default_factory=dict)
     test_blocks: dict[str, list[int]] = field(default_factory=dict)
-    dev_fraction: Optional[float] = None
-    test_fraction: Optional[float] = None
+    dev_fraction: float | None = None
+    test_fraction: float | None = None
     split_seed: int = 0
 
 
@@ -142,7 +142,7 @@ class TrainerConfig:
 
     accelerator: str
     precision: str
-    num_threads: Optional[int]
+    num_threads: int | None
     max_epochs: int
     max_steps: int
     words_per_batch: int
@@ -156,7 +156,7 @@ class LoggerConfig:
     """Weights & Biases. group: shared by the runs of one sweep."""
 
     project: str
-    group: Optional[str]
+    group: str | None
     tags: list[str]
 
 
