@@ -119,7 +119,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise UserError(f"checkpoint {path} does not exist") from error
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        raise UserError(f"checkpoint {path} is damaged or no checkpoint ({_first_line(error)}); delete it") from error
+        raise UserError(
+            f"checkpoint {path} is damaged or no checkpoint ({_first_line(error)}); delete it if it is a run's: "
+            "the run then starts anew"
+        ) from error
     if not isinstance(checkpoint, dict) or KEY not in checkpoint or "state_dict" not in checkpoint:
         raise UserError(f"checkpoint {path} was not written by outrageous")
     return checkpoint
