@@ -6,6 +6,7 @@ import resource
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -245,22 +246,22 @@ def test_a_folder_that_cannot_be_written_is_refused(config: CorpusConfig, tmp_pa
         prepare_corpus(config, tmp_path / "file" / "prepared")
 
 
-@pytest.fixture
+@contextmanager
 def full_disk() -> Iterator[None]:
-    """No file may grow beyond 4 kB, which writers see as they would a full disk."""
+    """No file may grow beyond 4 kB, which writers see as they would a full disk. For as short as can be: the tests' own
+    output may be such a file."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_full_disk_is_one_message_and_leaves_nothing(
-    write_text: WriteText, folder: Path, request: pytest.FixtureRequest
-) -> None:
+def test_a_full_disk_is_one_message_and_leaves_nothing(write_text: WriteText, folder: Path) -> None:
     letters = "abcdefghij"
     path = write_text(*(" ".join(letters[int(digit)] for digit in f"{i:06}") for i in range(2000)))
-    request.getfixturevalue("full_disk")
-    with pytest.raises(UserError, match=r"cannot write the prepared corpus .*File too large"):
+    with full_disk(), pytest.raises(UserError, match=r"cannot write the prepared corpus .*File too large"):
         prepare_corpus(make_config(path), folder)
     assert visible(folder) == []
 
