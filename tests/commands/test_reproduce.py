@@ -15,6 +15,7 @@ from outrageous.commands.jobs import Job, plan_jobs, run_jobs
 from outrageous.commands.reproduce import main
 from outrageous.commands.sweep_display import SweepDisplay
 from outrageous.errors import UserError
+from outrageous.results.records import read_record
 from outrageous.training.run_folder import RunFolder
 
 TABLE_7 = ("4xlstm_512", "lstm_2048_512", "moe_1_wide", "moe_1_deep", "moe_4", "moe_32", "moe_256")
@@ -34,9 +35,12 @@ def test_every_row_is_trained_once_and_the_table_written(
     records = sorted((tmp_path / "runs").rglob("record.json"))
     assert {json.loads(path.read_text())["experiment"] for path in records} == {f"lm/{row}" for row in TABLE_7}
     assert {json.loads(path.read_text())["seed"] for path in records} == {3}
-    table = (tmp_path / "table_7" / "table_7_smoke.md").read_text()
-    assert "moe_256" in table
-    assert (tmp_path / "table_7" / "figure_2_left_smoke.png").stat().st_size > 1000
+    report = tmp_path / "runs" / "table_7"
+    table = (report / "table_7_smoke.md").read_text()
+    (cells,) = [line.split("|") for line in table.splitlines() if line.startswith("| moe_256 |")]
+    (moe_256,) = [record for record in map(read_record, records) if record.experiment == "lm/moe_256"]
+    assert cells[8].strip() == f"{moe_256.metrics['test_perplexity']:.2f} (1)"  # this machine's column
+    assert (report / "figure_2_left_smoke.png").stat().st_size > 1000
     assert "7 of 7 runs done" in capsys.readouterr().err
 
     written = [path.stat().st_mtime_ns for path in records]
@@ -116,7 +120,7 @@ def status(step: int) -> dict[str, float]:
     return {"step": step, "num_steps": 100, "words_per_second": 5000.0, "dev_perplexity": 12.5}
 
 
-def test_settings_of_unknown_progress_are_starting(tmp_path: Path) -> None:
+def test_a_run_that_wrote_no_progress_has_none(tmp_path: Path) -> None:
     job = make_job(tmp_path / "run")
     assert job.progress() == {}
     job.folder.path.mkdir()

@@ -163,8 +163,9 @@ def test_another_seed_is_another_run(settings: Settings, tmp_path: Path) -> None
         (["optim.beta2=1"], r"optim\.beta2=1.0: must be at least 0 and below 1"),
         (["optim.max_grad_norm=0"], r"optim\.max_grad_norm=0"),
         (["balance.w_load=-1"], r"balance\.w_load=-1"),
-        (["trainer.accelerator=gpo"], r"trainer\.accelerator=gpo, .*invalid accelerator name"),
-        (["trainer.precision=12"], r"trainer\.precision=12: Precision '12' is invalid"),
+        (["trainer.accelerator=gpo"], r"trainer\.accelerator=gpo: .*invalid accelerator name"),
+        (["trainer.precision=bf16-true"], r"trainer\.precision=bf16-true: must be one of 32-true, bf16-mixed"),
+        (["scale.name=mine"], r"scale\.name=mine: must be one of smoke, pocket"),
     ],
 )
 def test_settings_that_make_no_sense_leave_nothing_behind(

@@ -1,5 +1,6 @@
 """The runs of a sweep as processes of their own, a few at once, and how far they are."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -8,7 +9,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,13 @@ from outrageous.commands.compose import CONF, compose_train, run_config
 from outrageous.commands.sweep_display import SweepDisplay
 from outrageous.data.corpus import prepare_corpus
 from outrageous.errors import UserError
+from outrageous.results.records import Record, read_record
 from outrageous.training.run_folder import RunFolder, run_folder
 
 SECONDS_BETWEEN_LOOKS = 0.5
 
 
-@dataclass
+@dataclasses.dataclass
 class Job:
     """One run, as the process that will do it.
 
@@ -43,6 +44,11 @@ class Job:
     @property
     def finished(self) -> bool:
         return self.folder.record.exists()
+
+    def record(self) -> Record:
+        """Of the finished run, under its experiment's row: in this machine's own table a variation stands there too."""
+        record = read_record(self.folder.record)
+        return dataclasses.replace(record, row=record.experiment.split("/")[-1])
 
     def start(self, num_threads: int) -> None:
         """Starts the process; its output goes to the log."""
@@ -83,7 +89,14 @@ def plan_jobs(sweep: str, scale: str, seeds: list[int], settings: list[str]) -> 
     jobs = []
     for name in _experiments_of(sweep):
         for seed in seeds:
-            overrides = [f"experiment={name}", f"scale={scale}", f"seed={seed}", f"logger.group={sweep}", *settings]
+            overrides = [
+                f"experiment={name}",
+                f"scale={scale}",
+                f"seed={seed}",
+                f"logger.group={sweep}",
+                f"logger.tags=[{sweep}]",
+                *settings,
+            ]
             config = run_config(overrides)
             corpus = prepare_corpus(config.data, Path(config.paths.corpora))
             folder = run_folder(config, corpus.fingerprint)
@@ -95,6 +108,7 @@ def plan_jobs(sweep: str, scale: str, seeds: list[int], settings: list[str]) -> 
 def run_jobs(jobs: list[Job], at_once: int) -> list[Job]:
     """Runs what is not finished, `at_once` at a time, sharing the cores; returns the runs that failed."""
     waiting = [job for job in jobs if not job.finished]
+    at_once = max(1, min(at_once, len(waiting)))
     num_threads = max(1, (os.cpu_count() or 1) // at_once)
     running: list[Job] = []
     failed: list[Job] = []

@@ -10,7 +10,7 @@ from pathlib import Path
 from outrageous.commands.errors import one_clear_message
 from outrageous.results import claims, published, tables
 from outrageous.results.files import write_bytes
-from outrageous.results.records import SCALES, Record, find_records, latest_runs
+from outrageous.results.records import SCALES, Record, find_records
 
 COMMAND = "python -m outrageous.commands.report"
 LOCAL_COMMAND = "python -m outrageous.commands.reproduce"
@@ -98,17 +98,16 @@ def _is_current(path: Path, content: bytes) -> bool:
     return path.is_file() and (path.suffix == ".png" or path.read_bytes() == content)
 
 
-def write_local_report(outputs_root: Path, target_folder: Path, scale: str, results: Path = Path("results")) -> str:
+def write_local_report(mine: list[Record], target_folder: Path, scale: str, results: Path = Path("results")) -> str:
     """Write table 7 with this machine's runs, the claims, figure 2 (left) and the curves; return the text to print.
 
-    outputs_root: searched for record.json; the newest run a seed counts.  target_folder: where the files go.
+    mine: the runs to show.  target_folder: where the files go.
     Raises UserError as `reference_files` does, and when the folder cannot be written.
     """
     from outrageous.results import figures
 
     paper = published.table_7(results / "published")
-    ours = {REFERENCE: _reference(results), THIS_MACHINE: latest_runs(find_records(outputs_root))}
-    mine = ours[THIS_MACHINE]
+    ours = {REFERENCE: _reference(results), THIS_MACHINE: mine}
     table = tables.table_7(paper, scale, ours)
     verdicts = claims.check_claims(paper, mine, scale)
     panels = [figures.printed_panel(paper)]

@@ -34,7 +34,10 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError(f"--jobs {at_once}: must be at least 1")
     jobs, runs = plan_jobs(arguments.sweep, arguments.scale, arguments.seeds, arguments.settings)
     failed = run_jobs(jobs, at_once)
-    print(write_local_report(runs, runs.parent / arguments.sweep, arguments.scale))
+    records = [job.record() for job in jobs if job.finished]
+    print(write_local_report(records, runs / arguments.sweep, arguments.scale))
+    if arguments.settings:
+        print(f"All of this machine's runs with {' '.join(arguments.settings)}")
     for job in failed:
         print(f"failed: {job.title}: {job.last_words()}\n  whole log: {job.log}", file=sys.stderr)
     return 2 if failed else 0

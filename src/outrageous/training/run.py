@@ -80,14 +80,14 @@ def build_module(config: RunConfig, vocabulary_size: int, origin: dict[str, Any]
 
 
 def build_trainer(config: RunConfig, folder: RunFolder, meter: Meter) -> pl.Trainer:
-    """Raises UserError if Lightning does not know the accelerator or precision, or does not find it here."""
+    """Raises UserError if Lightning does not know the accelerator, or does not find it here."""
     settings = config.trainer
     progress = RunProgress(meter, folder.progress, title=f"{config.name} seed {config.seed}")
     try:
         return pl.Trainer(
             accelerator=settings.accelerator,
             devices=1,
-            precision=settings.precision,  # type: ignore[arg-type] # Lightning says which it takes
+            precision=settings.precision,  # type: ignore[arg-type] # checked by check_settings
             max_epochs=settings.max_epochs,
             max_steps=settings.max_steps,
             val_check_interval=settings.validate_every,
@@ -102,8 +102,7 @@ def build_trainer(config: RunConfig, folder: RunFolder, meter: Meter) -> pl.Trai
             enable_model_summary=False,
         )
     except (ValueError, MisconfigurationException) as error:
-        given = f"trainer.accelerator={settings.accelerator}, trainer.precision={settings.precision}"
-        raise UserError(f"{given}: {error}") from error
+        raise UserError(f"trainer.accelerator={settings.accelerator}: {error}") from error
 
 
 def _train_and_test(

@@ -4,12 +4,19 @@ import math
 
 from outrageous.config import RunConfig
 from outrageous.errors import UserError
+from outrageous.results.records import SCALES
+
+PRECISIONS = ("32-true", "bf16-mixed")  # as Lightning names them; the others need scaled losses or another model
 
 
 def check_settings(config: RunConfig) -> None:
     """Raises UserError, naming it, at a number with which nothing can be trained. Sizes of the model are checked where
     it is built, and those of the corpus where it is prepared."""
     trainer, optim, balance = config.trainer, config.optim, config.balance
+    if config.scale.name not in SCALES:
+        raise UserError(f"scale.name={config.scale.name}: must be one of {', '.join(SCALES)}, which records know")
+    if trainer.precision not in PRECISIONS:
+        raise UserError(f"trainer.precision={trainer.precision}: must be one of {', '.join(PRECISIONS)}")
     _require(config.seed >= 0, "seed", config.seed, "at least 0")
     for name in ("max_epochs", "words_per_batch", "eval_words_per_batch", "validate_every", "log_every"):
         _require(getattr(trainer, name) >= 1, f"trainer.{name}", getattr(trainer, name), "at least 1")
