@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -48,6 +49,7 @@ def in_child(tmp_path: Path) -> Callable[[Callable[[], object]], tuple[int, str]
         output = tmp_path / "stderr.txt"
 
         def with_output() -> None:
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
             with output.open("w") as stream:
                 os.dup2(stream.fileno(), sys.stderr.fileno())
                 sys.stderr = stream
