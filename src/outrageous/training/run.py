@@ -136,6 +136,7 @@ def make_record(
     data_fingerprint: str,
     metrics: dict[str, float],
 ) -> Record:
+    """Everything that is to be known of a finished run. metrics: its perplexities; the meter's figures join them."""
     costs = cost(module.model)
     accelerator = torch.cuda.get_device_name() if module.device.type == "cuda" else None
     return Record(
