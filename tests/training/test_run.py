@@ -15,6 +15,7 @@ import wandb
 from filelock import FileLock
 
 from outrageous.config import RunConfig
+from outrageous.data.batching import make_loader
 from outrageous.data.corpus import Corpus
 from outrageous.errors import UserError
 from outrageous.results.records import Record, read_record
@@ -82,7 +83,13 @@ def test_the_record_says_what_was_done(finished: tuple[RunConfig, Record, RunFol
         "cv_importance",
         "cv_load",
         "max_over_mean_load",
+        "padding",
     }
+    places_of_batches = [
+        len(batch.mask) * batch.mask.shape[1] for batch in make_loader(corpus.train, 200, shuffle=True)
+    ]
+    expected = 1 - corpus.train.num_predicted_tokens / sum(places_of_batches)
+    assert record.metrics["padding"] == pytest.approx(expected)
     assert [point.step for point in record.curve] == [10, 20, 30, 32]
     assert record.curve[-1].words == record.words_trained == 2 * corpus.train.num_predicted_tokens
     # d 16, H 32, N = k = 4. LSTMs: 2 · 4 · 16 · (16 + 16). Experts: 4 · 2 · 16 · 32. Gate: two matrices of 16 · 4.

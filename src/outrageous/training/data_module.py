@@ -33,6 +33,12 @@ class SentenceDataModule(pl.LightningDataModule):
             loader.sampler.start_batch = self.trainer.global_step % len(loader.sampler)
         return loader
 
+    def padding_fraction(self) -> float:
+        """Share of the places of all training batches that are padding."""
+        sampler = self.train_dataloader().sampler
+        assert isinstance(sampler, BudgetBatchSampler)
+        return sampler.padding_fraction()
+
     def val_dataloader(self) -> DataLoader[Batch]:
         return self._eval_loader(self.corpus.dev)
 

@@ -58,7 +58,8 @@ def run(config: RunConfig, row: str | None) -> tuple[Record, RunFolder]:
     meter = Meter(config.trainer.log_every, cost(module.model).flops_per_training_word)
     trainer = build_trainer(config, folder, meter)
     with _alone(folder):
-        metrics = _train_and_test(trainer, module, SentenceDataModule(corpus, config.trainer, config.seed), folder)
+        data = SentenceDataModule(corpus, config.trainer, config.seed)
+        metrics = _train_and_test(trainer, module, data, folder) | {"padding": data.padding_fraction()}
         record = make_record(config, row, module, meter, corpus.fingerprint, metrics)
         write_record(record, folder.path)
         log_result(trainer, record)
