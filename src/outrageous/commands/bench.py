@@ -65,9 +65,12 @@ def _print(figures: dict[str, float]) -> None:
 def _save(arguments: argparse.Namespace, experiments: list[str], figures: dict[str, float]) -> None:
     from dataclasses import asdict
 
+    import torch
+
     from outrageous.results.files import write_bytes
     from outrageous.results.provenance import git_state, hardware, software_versions
 
+    accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     commit, dirty = git_state(Path(__file__).parents[3])
     content: dict[str, Any] = {
         "command": " ".join(["bench", arguments.what, *arguments.arguments, f"--scale {arguments.scale}"]),
@@ -75,7 +78,7 @@ def _save(arguments: argparse.Namespace, experiments: list[str], figures: dict[s
         "commit": commit,
         "dirty": dirty,
         "versions": software_versions(),
-        "hardware": asdict(hardware(arguments.threads, accelerator=None)),
+        "hardware": asdict(hardware(arguments.threads, accelerator)),
     }
     path = Path("results/benchmarks") / f"{arguments.what}_{arguments.scale}.json"
     write_bytes(path, (json.dumps(content, indent=1) + "\n").encode())
