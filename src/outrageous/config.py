@@ -18,14 +18,16 @@ class Layer(Enum):
 class GateKind(Enum):
     softmax = "softmax"
     noisy_top_k = "noisy_top_k"
+    strictly_balanced = "strictly_balanced"
 
 
 @dataclass
 class GateConfig:
     """
     Attributes:
-        kind: which gate of `outrageous.moe`.
-        k: experts per token; the softmax gate uses all and takes none (null).
+        kind: which gate of `outrageous.moe`; in a hierarchy that of both levels.
+        k: experts per token, in a hierarchy groups per token and experts per group; null for the softmax gate, which
+            uses all.
     """
 
     kind: GateKind
@@ -36,13 +38,15 @@ class GateConfig:
 class MoEConfig:
     """
     Attributes:
-        num_experts: N.
+        num_experts: N, in all groups together.
         d_hidden: width of each hidden layer of an expert.
+        num_groups: A of a hierarchy; null for a flat MoE.
     """
 
     gate: GateConfig
     num_experts: int
     d_hidden: list[int]
+    num_groups: int | None = None
 
 
 @dataclass

@@ -1,18 +1,20 @@
 """Parameters and operations as the paper counts them (tables 1, 7 and 8).
 
-ops/timestep = multiply-adds of one token's forward pass without the softmax; only the k used experts count, and a noisy
-gate counts both of its matrices. Parameters leave out embedding and softmax, unless they are the total. Biases are not
-counted: the printed figures come out without them (lstm_2048_512 has 9.44M weights, printed 9.4; 9.45M with biases).
+ops/timestep = multiply-adds of one token's forward pass without the softmax. Only the used experts count and, in a
+hierarchy, the primary gate and those of the k chosen groups; a noisy gate counts both of its matrices. Parameters leave
+out embedding and softmax, unless they are the total. Biases are not counted: the printed figures come out without them
+(lstm_2048_512 has 9.44M weights, printed 9.4; 9.45M with biases).
 """
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 from torch import nn
 
 from outrageous.models.language_model import LanguageModel
 from outrageous.models.lstm import LSTM
-from outrageous.moe import FeedForwardExperts, MoE, NoisyTopKGate, SoftmaxGate
+from outrageous.moe import Mixtures, MoE, NoisyTopKGate
 
 
 @dataclass(frozen=True)
@@ -50,12 +52,22 @@ def _layer_ops(layer: nn.Module) -> int:
         projection = units * d_model if units != d_model else 0
         return 4 * units * (d_model + d_model) + projection  # input and recurrence are both d_model wide
     assert isinstance(layer, MoE)
-    assert isinstance(layer.experts, FeedForwardExperts)
-    assert isinstance(layer.gate, NoisyTopKGate | SoftmaxGate)
-    widths = [layer.experts.d_model, *layer.experts.d_hidden, layer.experts.d_model]
+    return _moe_ops(layer)
+
+
+def _moe_ops(moe: MoE) -> int:
+    gate: Any = moe.gate
+    experts: Any = moe.experts
+    used, choices = gate.k, gate.num_experts
+    if isinstance(experts, Mixtures):
+        choices += used * experts.gates.experts_per_group
+        used *= experts.gates.k
+        experts = experts.experts
+    widths = [experts.d_model, *experts.d_hidden, experts.d_model]
     per_expert = sum(a * b for a, b in pairwise(widths))
-    matrices = 2 if isinstance(layer.gate, NoisyTopKGate) else 1
-    return layer.gate.k * per_expert + matrices * layer.experts.d_model * layer.gate.num_experts
+    matrices = 2 if isinstance(gate, NoisyTopKGate) else 1
+    ops: int = used * per_expert + matrices * experts.d_model * choices
+    return ops
 
 
 def _num_params(module: nn.Module) -> int:

@@ -3,26 +3,51 @@
 Axes: B sentences, L longest sentence, T words that are not padding, D d_model, V vocabulary.
 """
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 from outrageous.config import GateKind, LanguageModelConfig, Layer, MoEConfig
 from outrageous.models.lstm import LSTM
 from outrageous.models.sampled_softmax import VocabularySoftmax
-from outrageous.moe import FeedForwardExperts, MoE, MoEReport, NoisyTopKGate, SoftmaxGate
+from outrageous.moe import (
+    FeedForwardExperts,
+    Mixtures,
+    MoE,
+    MoEReport,
+    NoisyTopKGate,
+    NoisyTopKGates,
+    SoftmaxGate,
+    StrictlyBalancedGate,
+    StrictlyBalancedGates,
+)
+
+# Of the gates that choose k: the flat or primary one, and the secondary ones of a hierarchy.
+GATES: dict[GateKind, tuple[Callable[..., nn.Module], Callable[..., nn.Module]]] = {
+    GateKind.noisy_top_k: (NoisyTopKGate, NoisyTopKGates),
+    GateKind.strictly_balanced: (StrictlyBalancedGate, StrictlyBalancedGates),
+}
 
 
 def build_moe(config: MoEConfig, d_model: int) -> MoE:
     """Raises ValueError if a size does not fit."""
-    gate: nn.Module
-    if config.gate.kind is GateKind.softmax:
-        if config.gate.k is not None:
-            raise ValueError(f"gate.k={config.gate.k}: the softmax gate uses every expert; leave k out (null)")
-        gate = SoftmaxGate(d_model, config.num_experts)
-    else:
-        if config.gate.k is None:
-            raise ValueError("gate.k is not set: give the number of experts per token")
-        gate = NoisyTopKGate(d_model, config.num_experts, config.gate.k)
-    return MoE(gate, FeedForwardExperts(config.num_experts, d_model, list(config.d_hidden)))
+    experts = FeedForwardExperts(config.num_experts, d_model, list(config.d_hidden))
+    kind, k = config.gate.kind, config.gate.k
+    if kind is GateKind.softmax:
+        if k is not None:
+            raise ValueError(f"gate.k={k}: the softmax gate uses every expert; leave k out (null)")
+        if config.num_groups is not None:
+            raise ValueError(f"num_groups={config.num_groups}: a gate that uses every expert needs no groups (null)")
+        return MoE(SoftmaxGate(d_model, config.num_experts), experts)
+    if k is None:
+        raise ValueError("gate.k is not set: give the number of experts per token")
+    gate, gates = GATES[kind]
+    if config.num_groups is None:
+        return MoE(gate(d_model, config.num_experts, k), experts)
+    if config.num_groups < 1 or config.num_experts % config.num_groups:
+        raise ValueError(f"num_groups={config.num_groups} does not divide num_experts={config.num_experts}")
+    per_group = config.num_experts // config.num_groups
+    return MoE(gate(d_model, config.num_groups, k), Mixtures(gates(config.num_groups, d_model, per_group, k), experts))
 
 
 class LanguageModel(nn.Module):

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from outrageous.moe.layer import MoEReport
+from outrageous.moe.routing import MoEReport
 
 
 def cv_squared(x: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from outrageous.moe.grouped import grouped_linear
 from outrageous.moe.routing import Routing, route
 
 # Softplus underflows to 0 for logits below about -100, and 0/0 is NaN. A standard deviation this small changes no
@@ -24,16 +25,15 @@ class SoftmaxGate(nn.Module):
     def __init__(self, d_model: int, num_experts: int) -> None:
         """Raises ValueError if a size is not positive."""
         super().__init__()
-        _check_sizes(d_model=d_model, num_experts=num_experts)
+        check_sizes(d_model=d_model, num_experts=num_experts)
         self.num_experts = self.k = num_experts
         self.w_gate = nn.Parameter(torch.zeros(d_model, num_experts))
 
     def forward(self, x: Tensor) -> Routing:
         """x [T, D] -> Routing with S = N·T. Every expert receives every token, so load = T."""
-        gates = _logits(x, self.w_gate).softmax(dim=1)  # Eq. 2, [T, N]
-        num_tokens = x.shape[0]
-        expert = torch.arange(self.num_experts, device=x.device).expand(num_tokens, -1)
-        return route(expert, gates, load=_full_load(gates))
+        gates = logits(x, self.w_gate).softmax(dim=1)  # Eq. 2, [T, N]
+        experts = torch.arange(self.num_experts, device=x.device).expand(len(x), -1)
+        return _route_top_k(experts, gates, load=torch.ones_like(gates).sum(dim=0))
 
     def extra_repr(self) -> str:
         return f"num_experts={self.num_experts}"
@@ -50,33 +50,93 @@ class NoisyTopKGate(nn.Module):
     def __init__(self, d_model: int, num_experts: int, k: int) -> None:
         """Raises ValueError if a size is not positive or k is larger than num_experts."""
         super().__init__()
-        _check_sizes(d_model=d_model, num_experts=num_experts, k=k)
-        if k > num_experts:
-            raise ValueError(f"k={k} experts per token, but there are only num_experts={num_experts}: lower k")
+        check_sizes(k, d_model=d_model, num_experts=num_experts)
         self.num_experts, self.k = num_experts, k
         self.w_gate = nn.Parameter(torch.zeros(d_model, num_experts))
         self.w_noise = nn.Parameter(torch.zeros(d_model, num_experts))
 
     def forward(self, x: Tensor) -> Routing:
         """x [T, D] -> Routing with S = k·T."""
-        clean = _logits(x, self.w_gate)  # [T, N]
-        noise_std = F.softplus(_logits(x, self.w_noise)).clamp_min(SMALLEST_NOISE)
-        noisy = clean + torch.randn_like(clean) * noise_std if self.training else clean  # Eq. 4
-
-        num_kept = min(self.k + 1, self.num_experts)  # one more than k: the load's threshold
-        values, experts = noisy.topk(num_kept, dim=1)  # Eq. 5
-        chosen = experts[:, : self.k]
-        gates = values[:, : self.k].softmax(dim=1)  # Eq. 3, [T, k]
-        load = _full_load(clean) if self.k == self.num_experts else _load(clean, noise_std, values, chosen)
-        return route(chosen, gates, load)
+        chosen, gates, probability = _noisy_top_k(
+            logits(x, self.w_gate), logits(x, self.w_noise), self.k, self.training
+        )
+        return _route_top_k(chosen, gates, load=probability.sum(dim=0))  # Eq. 10
 
     def extra_repr(self) -> str:
         return f"num_experts={self.num_experts}, k={self.k}"
 
 
-def _load(clean: Tensor, noise_std: Tensor, top_values: Tensor, chosen: Tensor) -> Tensor:
-    """Eq. 8-10: Load(X)_i = Σ_x P(x, i), with P(x, i) the probability that expert i is among the top k when only its
-    own noise is drawn again.
+class NoisyTopKGates(nn.Module):
+    """The secondary gates of a hierarchy (appendix B): in each group a `NoisyTopKGate` of its own."""
+
+    def __init__(self, num_groups: int, d_model: int, experts_per_group: int, k: int) -> None:
+        """k: experts of a group per token. Raises ValueError as `NoisyTopKGate`, or if num_groups is not positive."""
+        super().__init__()
+        check_sizes(k, num_groups=num_groups, d_model=d_model, experts_per_group=experts_per_group)
+        self.num_groups, self.experts_per_group, self.k = num_groups, experts_per_group, k
+        self.num_experts = num_groups * experts_per_group
+        self.w_gate = nn.Parameter(torch.zeros(num_groups, d_model, experts_per_group))
+        self.w_noise = nn.Parameter(torch.zeros(num_groups, d_model, experts_per_group))
+
+    def forward(self, rows: Tensor, tokens_per_group: Tensor) -> Routing:
+        """rows [S, D] sorted by group, tokens_per_group [A] -> Routing of rows among A·B experts; load is
+        Load_i(X^(i))_j, over the tokens of the expert's own group."""
+        clean = grouped_logits(rows, self.w_gate, tokens_per_group)  # [S, B]
+        noise = grouped_logits(rows, self.w_noise, tokens_per_group)
+        chosen, gates, probability = _noisy_top_k(clean, noise, self.k, self.training)
+        group = group_of_row(tokens_per_group, len(rows))  # [S]
+        load = probability.new_zeros(self.num_groups, self.experts_per_group).index_add(0, group, probability)
+        return _route_top_k(chosen + self.experts_per_group * group.unsqueeze(1), gates, load.flatten())
+
+    def extra_repr(self) -> str:
+        return f"num_groups={self.num_groups}, experts_per_group={self.experts_per_group}, k={self.k}"
+
+
+def logits(x: Tensor, weight: Tensor) -> Tensor:
+    """x [T, D] times a gate's weight [D, N] -> [T, N], in float32 at least."""
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    with torch.autocast(x.device.type, enabled=False):
+        return x.to(dtype) @ weight.to(dtype)
+
+
+def grouped_logits(rows: Tensor, weight: Tensor, tokens_per_group: Tensor) -> Tensor:
+    """rows [S, D] sorted by group, each times its group's weight, [A, D, B] -> [S, B], in float32 at least."""
+    dtype = torch.promote_types(rows.dtype, torch.float32)
+    with torch.autocast(rows.device.type, enabled=False):
+        return grouped_linear(rows.to(dtype), weight.to(dtype).transpose(1, 2), tokens_per_group)
+
+
+def group_of_row(tokens_per_group: Tensor, num_rows: int) -> Tensor:
+    """tokens_per_group [A] -> [S], the group of each of the rows sorted by group."""
+    groups = torch.arange(len(tokens_per_group), device=tokens_per_group.device)
+    return groups.repeat_interleave(tokens_per_group, output_size=num_rows)
+
+
+def check_sizes(k: int | None = None, **sizes: int) -> None:
+    """Raises ValueError unless all are positive and k is at most the last of the sizes, the number to choose from."""
+    for name, size in {**sizes, **({} if k is None else {"k": k})}.items():
+        if size < 1:
+            raise ValueError(f"{name}={size}: must be at least 1")
+    name, size = list(sizes.items())[-1]
+    if k is not None and k > size:
+        raise ValueError(f"k={k} experts per token, but there are only {name}={size}: lower k")
+
+
+def _noisy_top_k(clean: Tensor, noise_logits: Tensor, k: int, training: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """clean, noise_logits [T, N] -> the chosen experts [T, k], their gate values [T, k], and P(x, i) [T, N]."""
+    noise_std = F.softplus(noise_logits).clamp_min(SMALLEST_NOISE)
+    noisy = clean + torch.randn_like(clean) * noise_std if training else clean  # Eq. 4
+    num_experts = clean.shape[1]
+    values, experts = noisy.topk(min(k + 1, num_experts), dim=1)  # Eq. 5; one more than k: the load's threshold
+    chosen = experts[:, :k]
+    gates = values[:, :k].softmax(dim=1)  # Eq. 3
+    if k == num_experts:  # none can fall out of the top k
+        return chosen, gates, torch.ones_like(clean)
+    return chosen, gates, _probability(clean, noise_std, values, chosen)
+
+
+def _probability(clean: Tensor, noise_std: Tensor, top_values: Tensor, chosen: Tensor) -> Tensor:
+    """Eq. 8-9: P(x, i) [T, N], the probability that expert i is in the top k when only its own noise is drawn again.
 
     Args:
         clean, noise_std: [T, N].
@@ -88,23 +148,11 @@ def _load(clean: Tensor, noise_std: Tensor, top_values: Tensor, chosen: Tensor) 
     if_chosen, if_not = top_values[:, -1:], top_values[:, -2:-1]  # [T, 1]
     is_chosen = torch.zeros_like(clean, dtype=torch.bool).scatter(1, chosen, True)
     threshold = torch.where(is_chosen, if_chosen, if_not)  # [T, N]
-    probability = torch.special.ndtr((clean - threshold) / noise_std)  # Eq. 9
-    return probability.sum(dim=0)
+    return torch.special.ndtr((clean - threshold) / noise_std)
 
 
-def _full_load(per_token: Tensor) -> Tensor:
-    """[T, N] -> [N]: with k = N no expert can fall out of the top k, so every P(x, i) is 1."""
-    num_tokens, num_experts = per_token.shape
-    return per_token.new_full((num_experts,), float(num_tokens))
-
-
-def _logits(x: Tensor, weight: Tensor) -> Tensor:
-    dtype = torch.promote_types(x.dtype, torch.float32)
-    with torch.autocast(x.device.type, enabled=False):
-        return x.to(dtype) @ weight.to(dtype)
-
-
-def _check_sizes(**sizes: int) -> None:
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name}={size}: must be at least 1")
+def _route_top_k(expert: Tensor, weight: Tensor, load: Tensor) -> Routing:
+    """expert, weight [T, k], load [N]."""
+    num_tokens, k = expert.shape
+    token = torch.arange(num_tokens, device=expert.device).repeat_interleave(k)
+    return route(token, expert.reshape(-1), weight.reshape(-1), load)

@@ -1,33 +1,22 @@
 """The mixture-of-experts layer: y = Σ_i G(x)_i · E_i(x) (Eq. 1)."""
 
-from dataclasses import dataclass
-
 from torch import Tensor, nn
 
-
-@dataclass(frozen=True)
-class MoEReport:
-    """What one forward pass did to the experts: the input of the balancing losses and of every utilisation figure.
-
-    Attributes:
-        tokens_per_expert: [N] int64.
-        importance: [N] differentiable.
-        load: [N] differentiable.
-    """
-
-    tokens_per_expert: Tensor
-    importance: Tensor
-    load: Tensor
+from outrageous.moe.routing import MoEReport, combine
 
 
 class MoE(nn.Module):
-    """Sends each token to the experts its gate chose and adds up their outputs, weighted. No token is ever dropped."""
+    """Sends each token to the experts its gate chose and adds up their outputs, weighted. No token is ever dropped.
+
+    Where the experts are `Mixtures`, the layer is the hierarchical one of appendix B.
+    """
 
     def __init__(self, gate: nn.Module, experts: nn.Module) -> None:
         """
         Args:
             gate: x [T, D] -> `Routing` among gate.num_experts experts.
-            experts: (rows [S, D], tokens_per_expert [N]) -> rows [S, D], for experts.num_experts experts.
+            experts: (rows [S, D], routing) -> (rows [S, D], each times its weight, and a `MoEReport`), for
+                experts.num_experts experts.
 
         Raises:
             ValueError: the two numbers of experts differ.
@@ -41,8 +30,5 @@ class MoE(nn.Module):
         """x [..., D] -> y [..., D] and the report. All leading axes are tokens (§3.1: one call for all time steps)."""
         tokens = x.reshape(-1, x.shape[-1])  # [T, D]
         routing = self.gate(tokens)
-        rows = tokens.index_select(0, routing.token)  # [S, D]
-        rows = self.experts(rows, routing.tokens_per_expert)
-        rows = rows * routing.weight.to(rows.dtype).unsqueeze(1)
-        y = rows.new_zeros(tokens.shape).index_add(0, routing.token, rows)  # Eq. 1
-        return y.view(x.shape), MoEReport(routing.tokens_per_expert, routing.importance, routing.load)
+        rows, report = self.experts(tokens.index_select(0, routing.token), routing)  # [S, D], G(x)_i · E_i(x)
+        return combine(rows, routing.token, len(tokens)).view(x.shape), report  # Eq. 1

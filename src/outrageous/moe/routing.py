@@ -7,6 +7,24 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
+class MoEReport:
+    """What one forward pass did to the experts: the input of the balancing losses and of every utilisation figure.
+
+    Attributes:
+        tokens_per_expert: [N] int64, number of assignments of each expert.
+        importance: [N] Σ_x G(x)_i (§4); differentiable.
+        load: [N] smooth estimate of tokens_per_expert (appendix A, Eq. 10), differentiable; for gates without noise
+            the same numbers as tokens_per_expert.
+        threshold_loss: scalar, L_batchwise of strictly balanced gates (appendix F, Eq. 20); 0 for other gates.
+    """
+
+    tokens_per_expert: Tensor
+    importance: Tensor
+    load: Tensor
+    threshold_loss: Tensor
+
+
+@dataclass(frozen=True)
 class Routing:
     """S assignments of tokens to experts, sorted by expert (and by token within an expert).
 
@@ -16,9 +34,7 @@ class Routing:
         token: [S] int64, index of the assigned token.
         expert: [S] int64, rising.
         weight: [S] gate value G(x)_i of the assignment; carries the gate's gradient.
-        tokens_per_expert: [N] int64, number of assignments of each expert.
-        importance: [N] Σ_x G(x)_i (§4); differentiable.
-        load: [N] smooth estimate of tokens_per_expert (appendix A, Eq. 10); differentiable.
+        tokens_per_expert, importance, load, threshold_loss: as in `MoEReport`.
     """
 
     token: Tensor
@@ -27,24 +43,36 @@ class Routing:
     tokens_per_expert: Tensor
     importance: Tensor
     load: Tensor
+    threshold_loss: Tensor
+
+    def report(self) -> MoEReport:
+        """What is to be reported of experts that do what this routing says."""
+        return MoEReport(self.tokens_per_expert, self.importance, self.load, self.threshold_loss)
 
 
-def route(expert: Tensor, weight: Tensor, load: Tensor) -> Routing:
+def route(token: Tensor, expert: Tensor, weight: Tensor, load: Tensor, threshold_loss: Tensor | None = None) -> Routing:
     """Sorts a gate's choices by expert.
 
     Args:
-        expert: [T, k] int64, the k experts of each token, without repetition.
-        weight: [T, k] their gate values.
+        token: [S] int64, rising.
+        expert: [S] int64, the expert of each assignment; no token has the same one twice.
+        weight: [S] their gate values.
         load: [N].
+        threshold_loss: scalar; None for 0.
     """
-    num_experts, k = load.numel(), expert.shape[1]
-    flat_expert, flat_weight = expert.reshape(-1), weight.reshape(-1)  # [S]
-    sorted_expert, assignment = torch.sort(flat_expert, stable=True)
+    num_experts = load.numel()
+    sorted_expert, order = torch.sort(expert, stable=True)
     return Routing(
-        token=assignment // k,
+        token=token[order],
         expert=sorted_expert,
-        weight=flat_weight[assignment],
-        tokens_per_expert=torch.bincount(flat_expert, minlength=num_experts),
-        importance=weight.new_zeros(num_experts).index_add(0, flat_expert, flat_weight),
+        weight=weight[order],
+        tokens_per_expert=torch.bincount(expert, minlength=num_experts),
+        importance=weight.new_zeros(num_experts).index_add(0, expert, weight),
         load=load,
+        threshold_loss=weight.new_zeros(()) if threshold_loss is None else threshold_loss,
     )
+
+
+def combine(rows: Tensor, token: Tensor, num_tokens: int) -> Tensor:
+    """rows [S, D] of tokens [S] -> [num_tokens, D]: the sum over each token's rows, zero for a token without any."""
+    return rows.new_zeros(num_tokens, rows.shape[1]).index_add(0, token, rows)

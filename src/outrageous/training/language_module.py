@@ -41,8 +41,9 @@ class LanguageModule(StampedModule):
         word_loss = self.model.softmax.sampled_loss(hidden, batch.targets[batch.mask])
         w_importance, w_load = self.balance.w_importance, self.balance.w_load
         balance_loss = sum((balancing_loss(report, w_importance, w_load) for report in reports), torch.zeros(()))
+        threshold_loss = sum((report.threshold_loss for report in reports), torch.zeros(()))  # moves thresholds alone
         return {
-            "loss": word_loss + balance_loss,
+            "loss": word_loss + balance_loss + threshold_loss,
             "word_loss": word_loss.detach(),
             "balance_loss": balance_loss.detach(),
             "utilisation": [utilisation(report) for report in reports],

@@ -1,0 +1,106 @@
+"""Strictly balanced gating (appendix F): every expert gets the same number of tokens in training."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from outrageous.moe.gates import check_sizes, group_of_row, grouped_logits, logits
+from outrageous.moe.routing import Routing, route
+
+
+class StrictlyBalancedGate(nn.Module):
+    """Eq. 16: `G(x)_i = g_i·M_i / Σ_j g_j·M_j` with `g = softmax(x·W_g)` and a mask M of zeros and ones.
+
+    In training M keeps the m tokens of the batch with each expert's highest g (Eq. 18), so a token has k experts on
+    average, perhaps none, whereupon the layer gives it zero. m = k·T/N; where N does not divide k·T, m is rounded up.
+    In evaluation M_i = 1 where g_i > T_i (Eq. 19), with T_i learned by L_batchwise (Eq. 20), the report's
+    `threshold_loss`.
+
+    Where the paper is silent: L_batchwise trains the thresholds alone and is a mean over tokens, so that its gradient
+    does not grow with the batch; thresholds are held as logarithms, which keeps them positive and lets one learning
+    rate serve all N; they start at 1/N, the value of every g at the start. There is no noise, hence no estimate of the
+    load: `load` is the number of tokens, without gradient.
+    """
+
+    def __init__(self, d_model: int, num_experts: int, k: int) -> None:
+        """k: experts per token on average. Raises ValueError if a size is not positive or k is above num_experts."""
+        super().__init__()
+        check_sizes(k, d_model=d_model, num_experts=num_experts)
+        self.num_experts, self.k = num_experts, k
+        self.w_gate = nn.Parameter(torch.zeros(d_model, num_experts))
+        self.log_threshold = nn.Parameter(torch.full((num_experts,), -math.log(num_experts)))
+
+    def forward(self, x: Tensor) -> Routing:
+        """x [T, D] -> Routing with S = m·N in training, and any S in evaluation."""
+        gates = logits(x, self.w_gate).softmax(dim=1)  # [T, N]
+        kept = gates > self.log_threshold.exp()
+        if not self.training:
+            return _route(gates, kept)
+        m = -(-self.k * len(x) // self.num_experts)
+        batchwise = torch.zeros_like(kept).scatter(0, gates.topk(m, dim=0).indices, True)
+        return _route(gates, batchwise, threshold_loss=_threshold_loss(gates, kept, batchwise, self.log_threshold))
+
+    def extra_repr(self) -> str:
+        return f"num_experts={self.num_experts}, k={self.k}"
+
+
+class StrictlyBalancedGates(nn.Module):
+    """The secondary gates of a hierarchy: in each group a `StrictlyBalancedGate` of its own, on the group's tokens."""
+
+    def __init__(self, num_groups: int, d_model: int, experts_per_group: int, k: int) -> None:
+        """k: experts of a group per token of the group, on average. Raises ValueError as `StrictlyBalancedGate`."""
+        super().__init__()
+        check_sizes(k, num_groups=num_groups, d_model=d_model, experts_per_group=experts_per_group)
+        self.num_groups, self.experts_per_group, self.k = num_groups, experts_per_group, k
+        self.num_experts = num_groups * experts_per_group
+        self.w_gate = nn.Parameter(torch.zeros(num_groups, d_model, experts_per_group))
+        start = -math.log(experts_per_group)
+        self.log_threshold = nn.Parameter(torch.full((num_groups, experts_per_group), start))
+
+    def forward(self, rows: Tensor, tokens_per_group: Tensor) -> Routing:
+        """rows [S, D] sorted by group, tokens_per_group [A] -> Routing of rows among A·B experts."""
+        gates = grouped_logits(rows, self.w_gate, tokens_per_group).softmax(dim=1)  # [S, B]
+        group = group_of_row(tokens_per_group, len(rows))  # [S]
+        log_threshold = self.log_threshold[group]
+        kept = gates > log_threshold.exp()
+        if not self.training:
+            return _route(gates, kept, group, self.num_groups)
+        # Sorted by falling gate and then, stably, by group: the first m rows of each group are those to keep.
+        by_gate = gates.argsort(dim=0, descending=True, stable=True)
+        order = by_gate.gather(0, group[by_gate].argsort(dim=0, stable=True))  # [S, B]
+        first = tokens_per_group.cumsum(0) - tokens_per_group
+        rank = torch.arange(len(rows), device=rows.device) - first[group]
+        m = (self.k * tokens_per_group + self.experts_per_group - 1) // self.experts_per_group
+        among_first = (rank < m[group]).unsqueeze(1).expand_as(kept)
+        batchwise = torch.zeros_like(kept).scatter(0, order, among_first)
+        loss = _threshold_loss(gates, kept, batchwise, log_threshold)
+        return _route(gates, batchwise, group, self.num_groups, loss)
+
+    def extra_repr(self) -> str:
+        return f"num_groups={self.num_groups}, experts_per_group={self.experts_per_group}, k={self.k}"
+
+
+def _threshold_loss(gates: Tensor, threshold: Tensor, batchwise: Tensor, log_threshold: Tensor) -> Tensor:
+    """Eq. 20 over the number of rows: Σ_x Σ_i (M_threshold - M_batchwise) · (g_i - T_i), all [S, B]; for T alone."""
+    wrong = threshold.to(gates.dtype) - batchwise.to(gates.dtype)
+    return (wrong * (gates.detach() - log_threshold.exp())).sum() / max(1, len(gates))
+
+
+def _route(
+    gates: Tensor,
+    mask: Tensor,
+    group: Tensor | None = None,
+    num_groups: int = 1,
+    threshold_loss: Tensor | None = None,
+) -> Routing:
+    """Eq. 16: the gates [S, B] that the mask [S, B] keeps, over their sum in each row; group [S] of each row."""
+    kept = gates * mask
+    weight = kept / kept.sum(dim=1, keepdim=True).clamp_min(torch.finfo(gates.dtype).tiny)
+    token, expert = mask.nonzero(as_tuple=True)
+    weight = weight[token, expert]
+    experts_per_group = gates.shape[1]
+    if group is not None:
+        expert = expert + experts_per_group * group[token]
+    load = torch.bincount(expert, minlength=num_groups * experts_per_group).to(gates.dtype)
+    return route(token, expert, weight, load, threshold_loss)

@@ -1,0 +1,54 @@
+"""Experts that are mixtures themselves, which makes a mixture of them a hierarchical one (appendix B).
+
+    MoE(NoisyTopKGate(D, A, k), Mixtures(NoisyTopKGates(A, D, B, k), FeedForwardExperts(A·B, D, H)))
+
+Axes: A groups, B experts in each, N = A·B; expert j of group i is number i·B + j. S rows, each in one group.
+"""
+
+from dataclasses import replace
+
+from torch import Tensor, nn
+
+from outrageous.moe.routing import MoEReport, Routing, combine
+
+
+class Mixtures(nn.Module):
+    """A mixtures, each with a gate and B experts of its own. Only chosen groups' gates and experts do any work."""
+
+    def __init__(self, gates: nn.Module, experts: nn.Module) -> None:
+        """
+        Args:
+            gates: (rows [S, D] sorted by group, tokens_per_group [A]) -> `Routing` of rows among N experts, with
+                load [N]: Load_i(X^(i))_j; has num_groups and num_experts (N).
+            experts: as in `MoE`, N of them.
+
+        Raises:
+            ValueError: the two numbers of experts differ.
+        """
+        super().__init__()
+        if gates.num_experts != experts.num_experts:
+            raise ValueError(f"the gates choose among {gates.num_experts} experts, but there are {experts.num_experts}")
+        self.gates, self.experts = gates, experts
+        self.num_experts = gates.num_groups  # what the primary gate chooses among
+
+    def forward(self, rows: Tensor, routing: Routing) -> tuple[Tensor, MoEReport]:
+        """rows [S, D] sorted by group, and the primary gate's routing -> rows [S, D] times their weight, and the report
+        of all N experts."""
+        inner = self.gates(rows, routing.tokens_per_expert)
+        weight = routing.weight[inner.token] * inner.weight  # Eq. 12: G_primary(x)_i · G_i(x)_j
+        inner = replace(
+            inner,
+            weight=weight,
+            importance=weight.new_zeros(inner.importance.shape).index_add(0, inner.expert, weight),  # Eq. 13
+            load=_load(routing, inner.load),
+            threshold_loss=routing.threshold_loss + inner.threshold_loss,
+        )
+        out, report = self.experts(rows.index_select(0, inner.token), inner)
+        return combine(out, inner.token, len(rows)), report
+
+
+def _load(primary: Routing, secondary_load: Tensor) -> Tensor:
+    """Eq. 14: Load_H(X)_{i,j} = Load_primary(X)_i · Load_i(X^(i))_j / |X^(i)|; zero for a group nobody chose."""
+    tokens_per_group = primary.tokens_per_expert.clamp_min(1)
+    per_token = secondary_load.view(len(tokens_per_group), -1) / tokens_per_group.unsqueeze(1)
+    return (primary.load.unsqueeze(1) * per_token).flatten()
