@@ -16,6 +16,7 @@ def report() -> MoEReport:
         tokens_per_expert=torch.tensor([4, 4, 1]),
         importance=torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64, requires_grad=True),
         load=torch.tensor([4.0, 4.0, 1.0], dtype=torch.float64, requires_grad=True),
+        threshold_loss=torch.zeros(()),
     )
 
 
@@ -49,7 +50,7 @@ def test_balancing_loss_by_hand(report: MoEReport) -> None:
 
 def test_balancing_loss_gradient(report: MoEReport) -> None:
     def loss(importance: Tensor, load: Tensor) -> Tensor:
-        return balancing_loss(MoEReport(report.tokens_per_expert, importance, load), 0.1, 0.2)
+        return balancing_loss(MoEReport(report.tokens_per_expert, importance, load, report.threshold_loss), 0.1, 0.2)
 
     assert torch.autograd.gradcheck(loss, (report.importance, report.load))
 

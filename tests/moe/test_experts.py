@@ -7,19 +7,27 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
-from outrageous.moe import FeedForwardExperts
-from outrageous.moe.experts import _GroupedLinear
+from outrageous.moe import FeedForwardExperts, Routing
+from outrageous.moe.grouped import grouped_linear
+from outrageous.moe.routing import route
 
 
-def twin(experts: FeedForwardExperts, rows: Tensor, counts: list[int]) -> Tensor:
-    """Row by row: h = ReLU(W h) for each hidden layer, and a last W without ReLU."""
+def routing_of(counts: list[int], weight: Tensor | None = None) -> Routing:
+    """counts [N] rows for each expert, the rows sorted already, each of a token of its own; weights 1 unless given."""
+    expert = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    weight = torch.ones(len(expert)) if weight is None else weight
+    return route(torch.arange(len(expert)), expert, weight, load=weight.new_zeros(len(counts)))
+
+
+def twin(experts: FeedForwardExperts, rows: Tensor, counts: list[int], weight: Tensor) -> Tensor:
+    """Row by row: h = ReLU(W h) for each hidden layer, a last W without ReLU, and the weight of the row."""
     owners = [expert for expert, count in enumerate(counts) for _ in range(count)]
     out = []
-    for row, owner in zip(rows, owners, strict=True):
-        *hidden, last = [weight[owner] for weight in experts.weights]
-        for weight in hidden:
-            row = (weight @ row).clamp_min(0)
-        out.append(last @ row)
+    for row, owner, g in zip(rows, owners, weight, strict=True):
+        *hidden, last = [matrices[owner] for matrices in experts.weights]
+        for matrix in hidden:
+            row = (matrix @ row).clamp_min(0)
+        out.append(g * (last @ row))
     return torch.stack(out) if out else rows
 
 
@@ -32,36 +40,41 @@ def test_bank_equals_its_twin(counts: list[int], d_model: int, d_hidden: list[in
     torch.manual_seed(0)
     experts = FeedForwardExperts(len(counts), d_model, d_hidden).double()
     rows = torch.randn(sum(counts), d_model, dtype=torch.float64, requires_grad=True)
-    out = experts(rows, torch.tensor(counts))
-    expected = twin(experts, rows, counts)
+    weight = torch.rand(sum(counts), dtype=torch.float64, requires_grad=True)
+    out, report = experts(rows, routing_of(counts, weight))
+    expected = twin(experts, rows, counts, weight)
+    assert report.tokens_per_expert.tolist() == counts
     assert_close(out, expected, rtol=1e-9, atol=1e-9)
 
     direction = torch.randn_like(out)
-    inputs = [rows, *experts.weights]
+    inputs = [rows, weight, *experts.weights]
     grads = torch.autograd.grad(out, inputs, direction)
     expected_grads = torch.autograd.grad(expected, inputs, direction, allow_unused=True, materialize_grads=True)
     assert_close(grads, expected_grads, rtol=1e-9, atol=1e-9)
 
 
 def test_one_expert_by_hand() -> None:
-    # x = (1, 2); hidden (1·1 + 1·2, 1·1 - 1·2) = (3, -1) -> ReLU (3, 0); output (2·3 + 5·0, -1·3 + 5·0) = (6, -3)
+    # x = (1, 2); hidden (1·1 + 1·2, 1·1 - 1·2) = (3, -1) -> ReLU (3, 0); output (2·3 + 5·0, -1·3 + 5·0) = (6, -3),
+    # times the weight 1/2
     experts = FeedForwardExperts(num_experts=1, d_model=2, d_hidden=2)
     with torch.no_grad():
         experts.weights[0][0] = torch.tensor([[1.0, 1.0], [1.0, -1.0]])
         experts.weights[1][0] = torch.tensor([[2.0, 5.0], [-1.0, 5.0]])
-    assert experts(torch.tensor([[1.0, 2.0]]), torch.tensor([1])).tolist() == [[6.0, -3.0]]
+    out, _ = experts(torch.tensor([[1.0, 2.0]]), routing_of([1], weight=torch.tensor([0.5])))
+    assert out.tolist() == [[3.0, -1.5]]
 
 
 @pytest.mark.parametrize("counts", [[2, 0, 3], [0, 0, 1], [0, 0, 0]])
 def test_grouped_linear_gradcheck(counts: list[int]) -> None:
     rows = torch.randn(sum(counts), 4, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(3, 2, 4, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda rows, weight: _GroupedLinear.apply(rows, weight, counts), (rows, weight))
+    per_group = torch.tensor(counts)
+    assert torch.autograd.gradcheck(lambda rows, weight: grouped_linear(rows, weight, per_group), (rows, weight))
 
 
 def test_an_expert_without_rows_gets_a_gradient_of_zero() -> None:
     experts = FeedForwardExperts(num_experts=3, d_model=4, d_hidden=5)
-    experts(torch.randn(6, 4), torch.tensor([4, 0, 2])).square().sum().backward()
+    experts(torch.randn(6, 4), routing_of([4, 0, 2]))[0].square().sum().backward()
     for weight in experts.weights:
         assert weight.grad is not None
         assert weight.grad[1].eq(0).all()
@@ -72,19 +85,20 @@ def test_an_expert_without_rows_gets_a_gradient_of_zero() -> None:
 def test_rows_and_gradients_need_not_be_contiguous() -> None:
     experts = FeedForwardExperts(num_experts=2, d_model=4, d_hidden=3)
     columns = torch.randn(4, 5, requires_grad=True)
-    out = experts(columns.t(), torch.tensor([2, 3]))
+    out, _ = experts(columns.t(), routing_of([2, 3]))
     out.sum().backward()  # a gradient of stride 0
-    expected = experts(columns.t().contiguous(), torch.tensor([2, 3]))
+    expected, _ = experts(columns.t().contiguous(), routing_of([2, 3]))
     assert_close(out, expected)
     (expected_grad,) = torch.autograd.grad(expected, columns, torch.ones_like(expected))
     assert_close(columns.grad, expected_grad)
 
 
-def test_initial_weights_are_those_of_nn_linear() -> None:
+def test_initial_weights_keep_the_size_of_activations() -> None:
+    """He et al.: uniform of variance 2/width_in before a ReLU, which halves it, and 1/width_in in the last layer."""
     experts = FeedForwardExperts(num_experts=2, d_model=16, d_hidden=[64, 32])
     assert [tuple(weight.shape) for weight in experts.weights] == [(2, 64, 16), (2, 32, 64), (2, 16, 32)]
-    for weight in experts.weights:
-        bound = weight.shape[2] ** -0.5
+    for weight, gain in zip(experts.weights, [2, 2, 1], strict=True):
+        bound = (3 * gain / weight.shape[2]) ** 0.5
         assert weight.abs().max() <= bound
         # U(-b, b) has the standard deviation b/√3; of 1,024 values or more it is met within some percent
         assert weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.1)
@@ -108,12 +122,12 @@ def test_an_expert_has_a_hidden_layer() -> None:
 
 def test_autocast_computes_in_its_dtype_and_keeps_gradients_in_the_weights() -> None:
     experts = FeedForwardExperts(num_experts=2, d_model=8, d_hidden=8)
-    rows, counts = torch.randn(6, 8, requires_grad=True), torch.tensor([2, 4])
+    rows, routing = torch.randn(6, 8, requires_grad=True), routing_of([2, 4])
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        out = experts(rows, counts)
+        out, _ = experts(rows, routing)
     out.float().square().sum().backward()
     assert out.dtype == torch.bfloat16
-    assert_close(out.float(), experts(rows, counts), rtol=0.05, atol=0.05)
+    assert_close(out.float(), experts(rows, routing)[0], rtol=0.05, atol=0.05)
     assert rows.grad is not None
     assert rows.grad.dtype == torch.float32
     assert {weight.grad.dtype for weight in experts.weights if weight.grad is not None} == {torch.float32}

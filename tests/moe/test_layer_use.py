@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from outrageous.moe import FeedForwardExperts, MoE, NoisyTopKGate, Routing, SoftmaxGate
+from outrageous.moe import FeedForwardExperts, MoE, MoEReport, NoisyTopKGate, Routing, SoftmaxGate
+from outrageous.moe.routing import route
 
 
 class IdentityExperts(nn.Module):
@@ -15,9 +16,9 @@ class IdentityExperts(nn.Module):
         super().__init__()
         self.num_experts = num_experts
 
-    def forward(self, rows: Tensor, tokens_per_expert: Tensor) -> Tensor:
-        assert tokens_per_expert.sum() == rows.shape[0]
-        return rows
+    def forward(self, rows: Tensor, routing: Routing) -> tuple[Tensor, MoEReport]:
+        assert routing.tokens_per_expert.sum() == rows.shape[0]
+        return rows * routing.weight.unsqueeze(1), routing.report()
 
 
 class FixedGate(nn.Module):
@@ -26,12 +27,10 @@ class FixedGate(nn.Module):
     num_experts = 3
 
     def forward(self, x: Tensor) -> Routing:
-        return Routing(
-            token=torch.tensor([0, 0, 2, 0]),
-            expert=torch.tensor([0, 1, 1, 2]),
-            weight=torch.tensor([0.5, 1.0, 3.0, 0.5]),
-            tokens_per_expert=torch.tensor([1, 2, 1]),
-            importance=torch.tensor([0.5, 4.0, 0.5]),
+        return route(
+            token=torch.tensor([0, 0, 0, 2]),
+            expert=torch.tensor([0, 1, 2, 1]),
+            weight=torch.tensor([0.5, 1.0, 0.5, 3.0]),
             load=torch.zeros(3),
         )
 
@@ -118,7 +117,8 @@ def test_training_the_gate_through_the_output_alone() -> None:
     """With k > 1 the gate learns from y which of its experts is better."""
     layer = MoE(NoisyTopKGate(4, 2, 2), FeedForwardExperts(2, 4, 8))
     x = torch.rand(64, 4)
-    target = layer.experts(x, torch.tensor([64, 0])).detach()  # what expert 0 says
+    hidden, out = layer.experts.weights  # type: ignore[misc] # a ParameterList
+    target = ((x @ hidden[0].t()).relu() @ out[0].t()).detach()  # what expert 0 says
     gate_only = torch.optim.Adam(layer.gate.parameters(), lr=0.1)
     for _ in range(50):
         y, report = layer(x)
