@@ -27,6 +27,7 @@ SIZES_AND_BUDGETS = {
     "scale.name",
     "scale.d_model",
     "scale.d_hidden",
+    "scale.d_hidden_of_256",
     "data.max_size",
     "model.d_model",
     "model.lstm_units",
@@ -95,13 +96,14 @@ def test_the_rows_of_a_table_differ_in_their_model_only(scale: str) -> None:
 @pytest.mark.parametrize("scale", IN_SCALES)
 def test_widths_keep_the_papers_proportions(scale: str) -> None:
     """moe_1_wide and moe_1_deep cost what a word's four experts cost; lstm_2048_512 has four times d_model units."""
-    width = composed("lm/moe_4", scale).scale.d_hidden
+    sizes = composed("lm/moe_4", scale).scale
+    width = sizes.d_hidden
     hidden = {row: composed(f"lm/{row}", scale).model.moe for row in ("moe_1_wide", "moe_1_deep", "moe_4", "moe_256")}
     assert {row: moe.d_hidden for row, moe in hidden.items() if moe} == {
         "moe_1_wide": [4 * width],
         "moe_1_deep": [width] * 4,
         "moe_4": [width],
-        "moe_256": [width],
+        "moe_256": [sizes.d_hidden_of_256],
     }
     projected = composed("lm/lstm_2048_512", scale).model
     assert projected.lstm_units == 4 * projected.d_model

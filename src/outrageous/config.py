@@ -184,11 +184,14 @@ class ScaleConfig:
         name: smoke, pocket or paper.
         d_model: width of embedding, LSTMs and softmax.
         d_hidden: hidden width of one expert. At twice d_model, four experts cost as many operations as two LSTMs.
+        d_hidden_of_256: the same where one gate chooses among 256, which at small widths costs as much as an expert:
+            narrower experts make up for it.
     """
 
     name: str
     d_model: int
     d_hidden: int
+    d_hidden_of_256: int
 
 
 @dataclass

@@ -101,9 +101,9 @@ class VocabularySoftmax(nn.Module):
         log_q_target = self.sampler.expected_count(target, sample.num_tries).log()  # [T]
         log_q_sample = self.sampler.expected_count(sample.classes, sample.num_tries).log()  # [S]
         true_logit = (hidden * F.embedding(target, self.weight)).sum(dim=1) + self.bias[target] - log_q_target
-        sampled_logits = F.linear(
-            hidden, F.embedding(sample.classes, self.weight), self.bias[sample.classes] - log_q_sample
-        )  # [T, S]
+        # log Q spans many times what it must be exact to: it is subtracted after a product in bfloat16, not within.
+        sampled_logits = F.linear(hidden, F.embedding(sample.classes, self.weight))  # [T, S]
+        sampled_logits = sampled_logits + (self.bias[sample.classes] - log_q_sample)
         row, column = _accidental_hits(target, sample.classes)
         sampled_logits[row, column] = -torch.inf
         logits = torch.cat([true_logit.unsqueeze(1), sampled_logits], dim=1)

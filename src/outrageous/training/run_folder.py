@@ -55,8 +55,10 @@ def config_hash(config: RunConfig, data_fingerprint: str) -> str:
     settings = plain_config(config)
     for name in ("seed", "paths", "logger"):
         del settings[name]
-    del settings["data"]["path"]  # the fingerprint stands for the files
-    del settings["trainer"]["num_threads"]
+    for name in ("name", "path"):
+        del settings["data"][name]  # the fingerprint stands for the files
+    for name in ("num_threads", "eval_words_per_batch", "log_every"):
+        del settings["trainer"][name]
     content = json.dumps([settings, data_fingerprint], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:10]
 
