@@ -6,7 +6,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from outrageous.moe.grouped import grouped_linear
+from outrageous.moe.feed_forward import feed_forward
 from outrageous.moe.routing import MoEReport, Routing
 
 
@@ -19,13 +19,21 @@ class FeedForwardExperts(nn.Module):
     variance 2/width_in before a ReLU, and 1/width_in in the last layer.
     """
 
-    def __init__(self, num_experts: int, d_model: int, d_hidden: int | Sequence[int]) -> None:
-        """d_hidden: width of the hidden layer, or of each of several. Raises ValueError if a size is not positive."""
+    def __init__(self, num_experts: int, d_model: int, d_hidden: int | Sequence[int], recompute: bool = False) -> None:
+        """
+        Args:
+            d_hidden: width of the hidden layer, or of each of several.
+            recompute: keep no hidden activations for the backward pass but compute them there again (appendix D).
+
+        Raises:
+            ValueError: a size is not positive.
+        """
         super().__init__()
         hidden = [d_hidden] if isinstance(d_hidden, int) else list(d_hidden)
         if num_experts < 1 or d_model < 1 or not hidden or min(hidden) < 1:
             raise ValueError(f"{num_experts=}, {d_model=}, {d_hidden=}: all sizes must be at least 1")
         self.num_experts, self.d_model, self.d_hidden = num_experts, d_model, tuple(hidden)
+        self.recompute = recompute
         widths = [d_model, *hidden, d_model]
         self.weights = nn.ParameterList(
             nn.Parameter(torch.empty(num_experts, out, in_)) for in_, out in pairwise(widths)
@@ -40,11 +48,8 @@ class FeedForwardExperts(nn.Module):
 
     def forward(self, rows: Tensor, routing: Routing) -> tuple[Tensor, MoEReport]:
         """rows [S, D] sorted by expert as `routing` says -> [S, D] in the same order, each times its weight."""
-        *hidden, last = self.weights
-        for weight in hidden:
-            rows = grouped_linear(rows, weight, routing.tokens_per_expert).relu()
-        rows = grouped_linear(rows, last, routing.tokens_per_expert)
-        return rows * routing.weight.to(rows.dtype).unsqueeze(1), routing.report()
+        rows_per_expert = routing.tokens_per_expert.tolist()
+        return feed_forward(rows, routing.weight, list(self.weights), rows_per_expert, self.recompute), routing.report()
 
     def extra_repr(self) -> str:
         return f"num_experts={self.num_experts}, d_model={self.d_model}, d_hidden={self.d_hidden}"

@@ -21,7 +21,7 @@ class _GroupedLinear(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, weight: Tensor, counts: list[int]) -> Tensor:
-        rows, weight = _same_dtype(rows, weight)
+        rows, weight = same_dtype(rows, weight)
         ctx.save_for_backward(rows, weight)
         ctx.counts = counts
         out = rows.new_empty(rows.shape[0], weight.shape[1])
@@ -41,9 +41,9 @@ class _GroupedLinear(torch.autograd.Function):
         return grad_rows, grad_weight, None
 
 
-def _same_dtype(rows: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Under autocast, both in the compute dtype, as `nn.Linear` would have them."""
-    if torch.is_autocast_enabled(rows.device.type):
-        dtype = torch.get_autocast_dtype(rows.device.type)
-        return rows.to(dtype), weight.to(dtype)
-    return rows, weight
+def same_dtype(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Under autocast, all in its dtype, as `nn.Linear` would have them."""
+    device = tensors[0].device.type
+    if not torch.is_autocast_enabled(device):
+        return tensors
+    return tuple(tensor.to(torch.get_autocast_dtype(device)) for tensor in tensors)

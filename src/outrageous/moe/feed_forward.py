@@ -1,0 +1,175 @@
+"""A bank of feed-forward experts as one autograd function: rows sorted by expert in, the same rows out, weighted.
+
+Left to autograd, a loop over experts builds several nodes for each and stores what each of them needs. Here products
+are written straight into their place, and experts' outputs are not stored: with y = W h, the gradient of a row's weight
+is ⟨dy, W h⟩ = ⟨Wᵀ dy, h⟩, and the backward pass needs both Wᵀ dy and h anyway.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from outrageous.moe.factors import GradientFactors, factors_of
+from outrageous.moe.grouped import same_dtype
+
+# Elementwise work is done on blocks of about so many rows: few enough for a block to stay in the cache between a
+# product and what follows it, and enough for small experts to share the cost of a call.
+ROWS_PER_BLOCK = 512
+
+
+def feed_forward(
+    rows: Tensor, scale: Tensor, weights: Sequence[Tensor], rows_per_expert: list[int], recompute: bool = False
+) -> Tensor:
+    """scale · W_L ReLU(… ReLU(W_1 rows)), each row with the matrices of its own expert, [S, D] -> [S, D].
+
+    Args:
+        rows: [S, D], sorted by expert.
+        scale: [S], what each row's result is multiplied by.
+        weights: one [N, out, in] for each layer, two at least.
+        rows_per_expert: N numbers of rows.
+        recompute: whether hidden activations are not kept for the backward pass but computed there again.
+    """
+    return _FeedForward.apply(rows, scale, rows_per_expert, recompute, *weights)
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Some consecutive experts, their rows, and how many of these each has."""
+
+    experts: slice
+    rows: slice
+    counts: list[int]
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """[S, width] where the rows of all blocks are kept, or memory for the largest block, which each uses anew."""
+
+    tensor: Tensor
+    kept: bool
+
+    def __getitem__(self, block: _Block) -> Tensor:
+        return self.tensor[block.rows] if self.kept else self.tensor[: block.rows.stop - block.rows.start]
+
+
+class _FeedForward(torch.autograd.Function):
+    """Layer l = 0 … L-1 maps inputs[l] to inputs[l + 1]; delta[l] is the gradient of inputs[l], before the ReLU."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, scale: Tensor, counts: list[int], recompute: bool, *weights: Tensor) -> Tensor:
+        ctx.factors = [factors_of(weight) for weight in weights]  # before autocast makes other tensors of them
+        ctx.counts, ctx.recompute = counts, recompute
+        rows, *layers = same_dtype(rows.contiguous(), *weights)
+        scale = scale.to(rows.dtype).unsqueeze(1)  # [S, 1]
+        blocks = _blocks(counts)
+        hidden = [_empty_rows(rows, weight.shape[1], blocks, kept=not recompute) for weight in layers[:-1]]
+        out = rows.new_empty(len(rows), layers[-1].shape[1])
+        for block in blocks:
+            last_input = _hidden_layers(block, [_Rows(rows, True), *hidden], layers)
+            _linear(block, last_input, layers[-1], out[block.rows]).mul_(scale[block.rows])
+        ctx.save_for_backward(rows, scale, *layers, *([] if recompute else [h.tensor for h in hidden]))
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
+        rows, scale, *rest = ctx.saved_tensors
+        num_layers = len(ctx.factors)
+        layers, hidden = rest[:num_layers], rest[num_layers:]
+        blocks = _blocks(ctx.counts)
+        collected = [factors is not None for factors in ctx.factors]
+        widths = [rows.shape[1], *(weight.shape[1] for weight in layers)]
+        if ctx.recompute:  # what is collected must outlive its block
+            hidden_rows = [
+                _empty_rows(rows, w, blocks, kept) for w, kept in zip(widths[1:-1], collected[1:], strict=True)
+            ]
+        else:
+            hidden_rows = [_Rows(h, kept=True) for h in hidden]
+        inputs = [_Rows(rows, kept=True), *hidden_rows]
+        delta = [_empty_rows(rows, w, blocks, kept) for w, kept in zip(widths, [True, *collected], strict=True)]
+        grad_scale = rows.new_empty(len(rows))
+        grads = [None if kept else torch.empty_like(weight) for weight, kept in zip(layers, collected, strict=True)]
+        grad_out = grad_out.contiguous()
+        for block in blocks:
+            if ctx.recompute:
+                _hidden_layers(block, inputs, layers)
+            _deltas(block, inputs, layers, delta, grad_out, scale, grad_scale)
+            for layer, grad in enumerate(grads):
+                if grad is not None:
+                    _outer(block, delta[layer + 1][block], inputs[layer][block], grad)
+        for factors, d, x in zip(ctx.factors, delta[1:], inputs, strict=True):
+            if factors is not None:
+                factors.append(GradientFactors(d.tensor, x.tensor, ctx.counts))
+        return delta[0].tensor, grad_scale, None, None, *grads
+
+
+def _blocks(counts: list[int]) -> list[_Block]:
+    """At least one, together all experts."""
+    blocks, first_expert, first_row, row = [], 0, 0, 0
+    for expert, count in enumerate(counts, start=1):
+        row += count
+        if row - first_row >= ROWS_PER_BLOCK or expert == len(counts):
+            blocks.append(_Block(slice(first_expert, expert), slice(first_row, row), counts[first_expert:expert]))
+            first_expert, first_row = expert, row
+    return blocks
+
+
+def _empty_rows(like: Tensor, width: int, blocks: list[_Block], kept: bool) -> _Rows:
+    num_rows = blocks[-1].rows.stop if kept else max(block.rows.stop - block.rows.start for block in blocks)
+    return _Rows(like.new_empty(num_rows, width), kept)
+
+
+def _hidden_layers(block: _Block, inputs: list[_Rows], layers: Sequence[Tensor]) -> Tensor:
+    """Fills the block's rows of inputs[1], … from those of inputs[0]; returns those of the last."""
+    x = inputs[0][block]
+    for weight, out in zip(layers, inputs[1:], strict=False):
+        x = _linear(block, x, weight, out[block]).relu_()
+    return x
+
+
+def _deltas(
+    block: _Block,
+    inputs: list[_Rows],
+    layers: Sequence[Tensor],
+    delta: list[_Rows],
+    grad_out: Tensor,
+    scale: Tensor,
+    grad_scale: Tensor,
+) -> None:
+    """Fills the block's rows of every delta and of grad_scale [S]."""
+    dy, weight = grad_out[block.rows], scale[block.rows]
+    torch.mul(dy, weight, out=delta[-1][block])
+    # The product with dy itself rather than delta[-1] gives the gradient of the row's weight on the way.
+    d = _back(block, dy, layers[-1], delta[-2][block])
+    torch.linalg.vecdot(d, inputs[-1][block], out=grad_scale[block.rows])
+    d.mul_(weight)
+    for layer in range(len(layers) - 2, -1, -1):
+        torch.ops.aten.threshold_backward.grad_input(d, inputs[layer + 1][block], 0, grad_input=d)  # ReLU
+        d = _back(block, d, layers[layer], delta[layer][block])
+
+
+def _linear(block: _Block, x: Tensor, weight: Tensor, out: Tensor) -> Tensor:
+    """out = x Wᵀ for each of the block's experts, W of weight [N, out, in]."""
+    parts = zip(x.split(block.counts), weight[block.experts].mT.unbind(0), out.split(block.counts), strict=True)
+    for x_e, w_e, out_e in parts:
+        torch.mm(x_e, w_e, out=out_e)
+    return out
+
+
+def _back(block: _Block, d: Tensor, weight: Tensor, out: Tensor) -> Tensor:
+    """out = d W for each of the block's experts."""
+    parts = zip(d.split(block.counts), weight[block.experts].unbind(0), out.split(block.counts), strict=True)
+    for d_e, w_e, out_e in parts:
+        torch.mm(d_e, w_e, out=out_e)
+    return out
+
+
+def _outer(block: _Block, d: Tensor, x: Tensor, out: Tensor) -> None:
+    """out [N, out, in] = dᵀ x for each of the block's experts; zeros for an expert without rows."""
+    parts = zip(d.split(block.counts), x.split(block.counts), out[block.experts].unbind(0), strict=True)
+    for d_e, x_e, out_e in parts:
+        torch.mm(d_e.t(), x_e, out=out_e)
