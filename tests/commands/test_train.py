@@ -115,6 +115,10 @@ def test_a_sweep_over_expert_counts_and_the_same_again(
     records = [json.loads(path.read_text()) for path in paths]
     assert sorted(record["config"]["model"]["moe"]["num_experts"] for record in records) == [4, 8]
     assert [record["row"] for record in records] == [None, None]  # variations of the row's preset
+    for record in records:
+        num_experts = record["config"]["model"]["moe"]["num_experts"]
+        assert record["config"]["logger"]["group"] == "lm/moe_32 sweep"
+        assert f"model.moe.num_experts={num_experts}" in record["config"]["logger"]["tags"]
     for path in paths:
         assert f"Record: {path.relative_to(tmp_path)}" in done.stdout
         assert f"wandb leet {path.parent.relative_to(tmp_path)}/wandb" in done.stdout

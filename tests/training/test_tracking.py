@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from outrageous.config import RunConfig
+from outrageous.errors import UserError
 from outrageous.training.run import run
 from outrageous.training.run_folder import RunFolder, plain_config
 from outrageous.training.tracking import ExpertLoadPlots, how_to_look, make_logger, wandb_mode
@@ -35,6 +36,12 @@ def test_online_only_where_the_user_set_it_up(
     assert wandb_mode() == expected
 
 
+def test_an_unknown_mode_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "onlin")
+    with pytest.raises(UserError, match="WANDB_MODE=onlin: must be one of online, offline, disabled"):
+        wandb_mode()
+
+
 def test_only_an_offline_run_says_how_to_look_and_to_upload(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
     look = how_to_look(Path("runs/x"))
@@ -54,7 +61,9 @@ def test_the_seeds_of_a_sweep_share_group_and_tags(
     logger = make_logger(config, folder)
     given: dict[str, Any] = logger._wandb_init
     assert given["name"] == "lm/moe_4-smoke-seed_2"
-    assert given["id"] == "moe_4-smoke-seed_2-0123abcdef"  # the same when the run goes on
+    assert given["id"].startswith("moe_4-smoke-seed_2-0123abcdef-")
+    assert given["id"] == make_logger(config, folder)._wandb_init["id"]  # the same when the run goes on
+    assert given["id"] != make_logger(config, "another checkout" / folder)._wandb_init["id"]
     assert given["resume"] == "allow"
     assert given["mode"] == "disabled"
     assert (given["group"], given["tags"]) == ("table_7", ["table_7", "lm/moe_4", "smoke"])

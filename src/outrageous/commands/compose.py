@@ -116,9 +116,13 @@ def from_plain(plain: dict[str, Any]) -> RunConfig:
     return to_run_config(schema)
 
 
+def variations(overrides: list[str]) -> list[str]:
+    """The overrides that make a run something else than its preset."""
+    keys = {override: override.lstrip("+~").split("=")[0] for override in overrides}
+    harmless = ("paths.", "logger.", "hydra.", "hydra/")
+    return [text for text, key in keys.items() if key not in _CHANGE_NO_RESULT and not key.startswith(harmless)]
+
+
 def table_row(config: RunConfig, overrides: list[str]) -> str | None:
     """The row of the paper's table, or None if an override makes this a variation of the row's preset."""
-    keys = [override.lstrip("+~").split("=")[0] for override in overrides]
-    if all(key in _CHANGE_NO_RESULT or key.startswith(("paths.", "logger.", "hydra.", "hydra/")) for key in keys):
-        return config.name.split("/")[-1]
-    return None
+    return None if variations(overrides) else config.name.split("/")[-1]

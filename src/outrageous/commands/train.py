@@ -1,9 +1,10 @@
 """Trains one model: `outrageous-train experiment=lm/moe_32`. `--help` lists groups and examples."""
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from outrageous.commands.compose import hydra_command, register, table_row, to_run_config
+from outrageous.commands.compose import hydra_command, register, table_row, to_run_config, variations
 
 register()
 
@@ -16,7 +17,11 @@ def main(config: DictConfig) -> None:
     from outrageous.training.run import run
     from outrageous.training.tracking import how_to_look
 
-    record, folder = run(run_config, table_row(run_config, list(HydraConfig.get().overrides.task)))
+    overrides = list(HydraConfig.get().overrides.task)
+    run_config.logger.tags += variations(overrides)
+    if HydraConfig.get().mode is RunMode.MULTIRUN and run_config.logger.group is None:
+        run_config.logger.group = f"{run_config.name} sweep"
+    record, folder = run(run_config, table_row(run_config, overrides))
     figures = ", ".join(f"{name} {value:.4g}" for name, value in record.metrics.items())
     print(f"{run_config.name} ({run_config.scale.name}, seed {run_config.seed}): {figures}")
     print(f"Record: {folder.record}")

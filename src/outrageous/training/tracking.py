@@ -1,7 +1,9 @@
 """Weights & Biases: how a run is named and grouped, and pictures of how evenly the experts are used."""
 
+import hashlib
 import io
 import os
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -13,30 +15,51 @@ from pytorch_lightning.loggers import WandbLogger
 
 from outrageous.config import RunConfig
 from outrageous.data.batching import Batch
+from outrageous.errors import UserError
 from outrageous.results.records import Record
 from outrageous.training.run_folder import plain_config
 
+MODES = ("online", "offline", "disabled")
+
 
 def wandb_mode() -> str:
-    """WANDB_MODE if set, else online if WANDB_API_KEY is set, else offline: never asks, nor hangs without a network."""
-    return os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") else "offline")
+    """WANDB_MODE if set, else online if WANDB_API_KEY is set, else offline: never asks, nor hangs without a network.
+
+    Raises UserError if WANDB_MODE is none of MODES.
+    """
+    mode = os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") else "offline")
+    if mode not in MODES:
+        raise UserError(f"WANDB_MODE={mode}: must be one of {', '.join(MODES)}, or not set")
+    return mode
 
 
 def make_logger(config: RunConfig, folder: Path) -> WandbLogger:
-    """A logger that goes on with the same W&B run when the training goes on."""
+    """A logger that goes on with the same W&B run when the training goes on.
+
+    Raises UserError as `wandb_mode`.
+    """
+    mode = wandb_mode()
+    os.environ["WANDB_MODE"] = mode  # W&B reads it too, and stumbles over one that is set but empty
     os.environ.setdefault("WANDB_SILENT", "true")  # our own progress bar and closing lines say what is needed
-    wandb.setup()  # reads WANDB_SILENT; W&B's warnings about Lightning's logger come before it would by itself
+    wandb.setup()  # reads both; W&B's warnings about Lightning's logger come before it would by itself
     return WandbLogger(
         name=f"{config.name}-{config.scale.name}-seed_{config.seed}",
         save_dir=folder,
-        id="-".join(folder.parts[-4:]),
-        mode=wandb_mode(),
+        id=_run_id(folder),
+        mode=mode,
         resume="allow",
         project=config.logger.project,
         group=config.logger.group,
         tags=[*config.logger.tags, config.name, config.scale.name],
         config=plain_config(config),
     )
+
+
+def _run_id(folder: Path) -> str:
+    """The same whenever this folder's run goes on, another for the same settings on another machine or in another
+    checkout, whose curves would else be drawn into one."""
+    place = hashlib.sha256(f"{uuid.getnode()} {folder.resolve()}".encode()).hexdigest()[:8]
+    return "-".join([*folder.parts[-4:], place])
 
 
 def how_to_look(folder: Path) -> str | None:
