@@ -1,5 +1,8 @@
 """The bank of feed-forward experts against one expert and one row at a time."""
 
+import copy
+from unittest.mock import patch
+
 import pytest
 import torch
 from hypothesis import given
@@ -8,7 +11,8 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from outrageous.moe import FeedForwardExperts, Routing
-from outrageous.moe.grouped import grouped_linear
+from outrageous.moe.factors import collect_factors
+from outrageous.moe.feed_forward import feed_forward
 from outrageous.moe.routing import route
 
 
@@ -35,22 +39,89 @@ def twin(experts: FeedForwardExperts, rows: Tensor, counts: list[int], weight: T
     counts=st.lists(st.integers(0, 4), min_size=1, max_size=6),
     d_model=st.integers(1, 5),
     d_hidden=st.lists(st.integers(1, 6), min_size=1, max_size=4),
+    recompute=st.booleans(),
+    keep_memory=st.booleans(),
+    rows_per_block=st.integers(1, 8),
 )
-def test_bank_equals_its_twin(counts: list[int], d_model: int, d_hidden: list[int]) -> None:
+def test_bank_equals_its_twin(
+    counts: list[int], d_model: int, d_hidden: list[int], recompute: bool, keep_memory: bool, rows_per_block: int
+) -> None:
     torch.manual_seed(0)
-    experts = FeedForwardExperts(len(counts), d_model, d_hidden).double()
+    experts = FeedForwardExperts(len(counts), d_model, d_hidden, recompute, keep_memory).double()
     rows = torch.randn(sum(counts), d_model, dtype=torch.float64, requires_grad=True)
     weight = torch.rand(sum(counts), dtype=torch.float64, requires_grad=True)
-    out, report = experts(rows, routing_of(counts, weight))
-    expected = twin(experts, rows, counts, weight)
-    assert report.tokens_per_expert.tolist() == counts
-    assert_close(out, expected, rtol=1e-9, atol=1e-9)
-
-    direction = torch.randn_like(out)
     inputs = [rows, weight, *experts.weights]
-    grads = torch.autograd.grad(out, inputs, direction)
+    expected = twin(experts, rows, counts, weight)
+    direction = torch.randn_like(expected)
     expected_grads = torch.autograd.grad(expected, inputs, direction, allow_unused=True, materialize_grads=True)
-    assert_close(grads, expected_grads, rtol=1e-9, atol=1e-9)
+    with patch("outrageous.moe.feed_forward.ROWS_PER_BLOCK", rows_per_block):
+        for _ in range(2):  # kept memory is used again
+            out, report = experts(rows, routing_of(counts, weight))
+            grads = torch.autograd.grad(out, inputs, direction)
+            assert report.tokens_per_expert.tolist() == counts
+            assert_close(out, expected, rtol=1e-9, atol=1e-9)
+            assert_close(grads, expected_grads, rtol=1e-9, atol=1e-9)
+            del out, grads
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_gradcheck(recompute: bool) -> None:
+    experts = FeedForwardExperts(3, 3, [4, 2], recompute).double()
+    rows = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
+    weight = torch.rand(5, dtype=torch.float64, requires_grad=True)
+
+    def bank(rows: Tensor, weight: Tensor, *matrices: Tensor) -> Tensor:
+        return feed_forward(rows, weight, matrices, [2, 0, 3], recompute)
+
+    assert torch.autograd.gradcheck(bank, (rows, weight, *experts.weights))
+
+
+def test_recomputation_gives_the_same_numbers_and_stores_no_activations() -> None:
+    rows, routing = torch.randn(40, 8, requires_grad=True), routing_of([25, 15], torch.rand(40))
+    results, stored = [], []
+    for recompute in (False, True):
+        torch.manual_seed(0)
+        experts = FeedForwardExperts(2, 8, [32, 16], recompute)
+        saved: list[Tensor] = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x, saved=saved: saved.append(x) or x, lambda x: x):
+            out, _ = experts(rows, routing)
+        grads = torch.autograd.grad(out.square().sum(), [rows, *experts.weights])
+        results.append((out, *grads))
+        stored.append({tuple(tensor.shape) for tensor in saved})
+    assert all(map(torch.equal, *results))
+    assert {(40, 32), (40, 16)} <= stored[0]
+    assert not {(40, 32), (40, 16)} & stored[1]
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("collecting", [[0, 1, 2], [0], [1], [2]])
+def test_factors_stand_for_the_gradients_that_are_then_not_formed(recompute: bool, collecting: list[int]) -> None:
+    experts = FeedForwardExperts(4, 5, [6, 7], recompute).double()
+    rows = torch.randn(9, 5, dtype=torch.float64, requires_grad=True)
+    weight = torch.rand(9, dtype=torch.float64, requires_grad=True)
+    inputs = [rows, weight, *experts.weights]
+
+    def backward() -> None:
+        out, _ = experts(rows, routing_of([3, 0, 4, 2], weight))
+        out.backward(torch.linspace(-1, 1, 45, dtype=torch.float64).view(9, 5))
+
+    expected = []
+    backward()
+    for tensor in inputs:
+        expected.append(tensor.grad)
+        tensor.grad = None
+    lists = {layer: collect_factors(experts.weights[layer]) for layer in collecting}
+    with patch("outrageous.moe.feed_forward.ROWS_PER_BLOCK", 1):
+        backward()
+    for layer, matrices in enumerate(experts.weights):
+        if layer in collecting:
+            assert matrices.grad is None
+            (factors,) = lists[layer]
+            assert factors.rows_per_expert == [3, 0, 4, 2]
+            assert_close(factors.gradient(), expected[2 + layer], rtol=1e-9, atol=1e-9)
+        else:
+            assert_close(matrices.grad, expected[2 + layer], rtol=1e-9, atol=1e-9)
+    assert_close([rows.grad, weight.grad], expected[:2], rtol=1e-9, atol=1e-9)
 
 
 def test_one_expert_by_hand() -> None:
@@ -62,14 +133,6 @@ def test_one_expert_by_hand() -> None:
         experts.weights[1][0] = torch.tensor([[2.0, 5.0], [-1.0, 5.0]])
     out, _ = experts(torch.tensor([[1.0, 2.0]]), routing_of([1], weight=torch.tensor([0.5])))
     assert out.tolist() == [[3.0, -1.5]]
-
-
-@pytest.mark.parametrize("counts", [[2, 0, 3], [0, 0, 1], [0, 0, 0]])
-def test_grouped_linear_gradcheck(counts: list[int]) -> None:
-    rows = torch.randn(sum(counts), 4, dtype=torch.float64, requires_grad=True)
-    weight = torch.randn(3, 2, 4, dtype=torch.float64, requires_grad=True)
-    per_group = torch.tensor(counts)
-    assert torch.autograd.gradcheck(lambda rows, weight: grouped_linear(rows, weight, per_group), (rows, weight))
 
 
 def test_an_expert_without_rows_gets_a_gradient_of_zero() -> None:
@@ -120,8 +183,40 @@ def test_an_expert_has_a_hidden_layer() -> None:
         FeedForwardExperts(2, 4, [])
 
 
-def test_autocast_computes_in_its_dtype_and_keeps_gradients_in_the_weights() -> None:
-    experts = FeedForwardExperts(num_experts=2, d_model=8, d_hidden=8)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_lower_precision_is_close_to_double(dtype: torch.dtype) -> None:
+    experts = FeedForwardExperts(num_experts=3, d_model=8, d_hidden=[16, 8]).double()
+    rows, weight = torch.randn(20, 8, dtype=torch.float64), torch.rand(20, dtype=torch.float64)
+
+    def out_and_gradients(dtype: torch.dtype) -> list[Tensor]:
+        bank = copy.deepcopy(experts).to(dtype)
+        x, g = rows.to(dtype).requires_grad_(), weight.to(dtype).requires_grad_()
+        out, _ = bank(x, routing_of([9, 0, 11], g))
+        return [tensor.double() for tensor in (out, *torch.autograd.grad(out.sum(), [x, g, *bank.weights]))]
+
+    tolerance = 1e-5 if dtype is torch.float32 else 0.1
+    for value, expected in zip(out_and_gradients(dtype), out_and_gradients(torch.float64), strict=True):
+        assert (value - expected).norm() <= tolerance * expected.norm()
+
+
+def test_the_same_numbers_every_time() -> None:
+    experts = FeedForwardExperts(num_experts=4, d_model=16, d_hidden=32)
+    rows, routing = torch.randn(200, 16, requires_grad=True), routing_of([70, 60, 0, 70], torch.rand(200))
+    runs = [torch.autograd.grad(experts(rows, routing)[0].exp().sum(), [rows, *experts.weights]) for _ in range(2)]
+    assert all(map(torch.equal, *runs))
+
+
+def test_a_second_derivative_is_refused() -> None:
+    experts = FeedForwardExperts(num_experts=1, d_model=2, d_hidden=2)
+    out, _ = experts(torch.ones(1, 2, requires_grad=True), routing_of([1]))
+    (grad,) = torch.autograd.grad(out.square().sum(), experts.weights[0], create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        grad.sum().backward()
+
+
+@pytest.mark.parametrize("keep_memory", [False, True])
+def test_autocast_computes_in_its_dtype_and_keeps_gradients_in_the_weights(keep_memory: bool) -> None:
+    experts = FeedForwardExperts(num_experts=2, d_model=8, d_hidden=8, keep_memory=keep_memory)
     rows, routing = torch.randn(6, 8, requires_grad=True), routing_of([2, 4])
     with torch.autocast("cpu", dtype=torch.bfloat16):
         out, _ = experts(rows, routing)

@@ -5,8 +5,12 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from outrageous.moe.factors import factors_of
 from outrageous.moe.feed_forward import feed_forward
+from outrageous.moe.grouped import grouped_linear
+from outrageous.moe.memory import KeptMemory
 from outrageous.moe.routing import MoEReport, Routing
 
 
@@ -19,11 +23,20 @@ class FeedForwardExperts(nn.Module):
     variance 2/width_in before a ReLU, and 1/width_in in the last layer.
     """
 
-    def __init__(self, num_experts: int, d_model: int, d_hidden: int | Sequence[int], recompute: bool = False) -> None:
+    def __init__(
+        self,
+        num_experts: int,
+        d_model: int,
+        d_hidden: int | Sequence[int],
+        recompute: bool = False,
+        keep_memory: bool = False,
+    ) -> None:
         """
         Args:
             d_hidden: width of the hidden layer, or of each of several.
             recompute: keep no hidden activations for the backward pass but compute them there again (appendix D).
+            keep_memory: on a CPU, put the activations and gradients of each step where those of the step before were,
+                rather than give that memory back and get it afresh. Faster, at as much memory as the largest step used.
 
         Raises:
             ValueError: a size is not positive.
@@ -34,6 +47,7 @@ class FeedForwardExperts(nn.Module):
             raise ValueError(f"{num_experts=}, {d_model=}, {d_hidden=}: all sizes must be at least 1")
         self.num_experts, self.d_model, self.d_hidden = num_experts, d_model, tuple(hidden)
         self.recompute = recompute
+        self.memory = KeptMemory() if keep_memory else None
         widths = [d_model, *hidden, d_model]
         self.weights = nn.ParameterList(
             nn.Parameter(torch.empty(num_experts, out, in_)) for in_, out in pairwise(widths)
@@ -48,8 +62,28 @@ class FeedForwardExperts(nn.Module):
 
     def forward(self, rows: Tensor, routing: Routing) -> tuple[Tensor, MoEReport]:
         """rows [S, D] sorted by expert as `routing` says -> [S, D] in the same order, each times its weight."""
+        run = self._on_gpu if rows.is_cuda else self._on_cpu
+        return run(rows, routing), routing.report()
+
+    def _on_cpu(self, rows: Tensor, routing: Routing) -> Tensor:
         rows_per_expert = routing.tokens_per_expert.tolist()
-        return feed_forward(rows, routing.weight, list(self.weights), rows_per_expert, self.recompute), routing.report()
+        return feed_forward(rows, routing.weight, list(self.weights), rows_per_expert, self.recompute, self.memory)
+
+    def _on_gpu(self, rows: Tensor, routing: Routing) -> Tensor:
+        if any(factors_of(weight) is not None for weight in self.weights):
+            raise ValueError("factors of gradients are collected on a CPU only: use an optimizer that takes gradients")
+        if self.recompute:
+            out = checkpoint(_layers, rows, routing.tokens_per_expert, *self.weights, use_reentrant=False)
+        else:
+            out = _layers(rows, routing.tokens_per_expert, *self.weights)
+        return out * routing.weight.to(out.dtype).unsqueeze(1)
 
     def extra_repr(self) -> str:
         return f"num_experts={self.num_experts}, d_model={self.d_model}, d_hidden={self.d_hidden}"
+
+
+def _layers(rows: Tensor, tokens_per_expert: Tensor, *weights: Tensor) -> Tensor:
+    """rows [S, D] -> [S, D], as a GPU computes it: layer by layer, all experts at once."""
+    for weight in weights[:-1]:
+        rows = grouped_linear(rows, weight, tokens_per_expert).relu()
+    return grouped_linear(rows, weights[-1], tokens_per_expert)

@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from outrageous.moe.factors import GradientFactors, factors_of
 from outrageous.moe.grouped import same_dtype
+from outrageous.moe.memory import KeptMemory
 
 # Elementwise work is done on blocks of about so many rows: few enough for a block to stay in the cache between a
 # product and what follows it, and enough for small experts to share the cost of a call.
@@ -22,7 +23,12 @@ ROWS_PER_BLOCK = 512
 
 
 def feed_forward(
-    rows: Tensor, scale: Tensor, weights: Sequence[Tensor], rows_per_expert: list[int], recompute: bool = False
+    rows: Tensor,
+    scale: Tensor,
+    weights: Sequence[Tensor],
+    rows_per_expert: list[int],
+    recompute: bool = False,
+    memory: KeptMemory | None = None,
 ) -> Tensor:
     """scale · W_L ReLU(… ReLU(W_1 rows)), each row with the matrices of its own expert, [S, D] -> [S, D].
 
@@ -32,8 +38,9 @@ def feed_forward(
         weights: one [N, out, in] for each layer, two at least.
         rows_per_expert: N numbers of rows.
         recompute: whether hidden activations are not kept for the backward pass but computed there again.
+        memory: where activations and gradients are put; None: in memory got afresh.
     """
-    return _FeedForward.apply(rows, scale, rows_per_expert, recompute, *weights)
+    return _FeedForward.apply(rows, scale, rows_per_expert, recompute, memory, *weights)
 
 
 @dataclass(frozen=True)
@@ -60,39 +67,51 @@ class _FeedForward(torch.autograd.Function):
     """Layer l = 0 … L-1 maps inputs[l] to inputs[l + 1]; delta[l] is the gradient of inputs[l], before the ReLU."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, scale: Tensor, counts: list[int], recompute: bool, *weights: Tensor) -> Tensor:
+    def forward(
+        ctx: Any,
+        rows: Tensor,
+        scale: Tensor,
+        counts: list[int],
+        recompute: bool,
+        memory: KeptMemory | None,
+        *weights: Tensor,
+    ) -> Tensor:
         ctx.factors = [factors_of(weight) for weight in weights]  # before autocast makes other tensors of them
-        ctx.counts, ctx.recompute = counts, recompute
+        ctx.counts, ctx.recompute, ctx.memory = counts, recompute, memory
         rows, *layers = same_dtype(rows.contiguous(), *weights)
         scale = scale.to(rows.dtype).unsqueeze(1)  # [S, 1]
         blocks = _blocks(counts)
-        hidden = [_empty_rows(rows, weight.shape[1], blocks, kept=not recompute) for weight in layers[:-1]]
-        out = rows.new_empty(len(rows), layers[-1].shape[1])
+        inputs = [_Rows(rows, kept=True)]
+        for layer, weight in enumerate(layers[:-1]):
+            inputs.append(_empty_rows(memory, f"activations {layer}", rows, weight.shape[1], blocks, not recompute))
+        out = _empty(memory, "result", rows, len(rows), layers[-1].shape[1])
         for block in blocks:
-            last_input = _hidden_layers(block, [_Rows(rows, True), *hidden], layers)
+            last_input = _hidden_layers(block, inputs, layers)
             _linear(block, last_input, layers[-1], out[block.rows]).mul_(scale[block.rows])
-        ctx.save_for_backward(rows, scale, *layers, *([] if recompute else [h.tensor for h in hidden]))
+        ctx.save_for_backward(rows, scale, *layers, *([] if recompute else [x.tensor for x in inputs[1:]]))
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
         rows, scale, *rest = ctx.saved_tensors
-        num_layers = len(ctx.factors)
-        layers, hidden = rest[:num_layers], rest[num_layers:]
+        layers, hidden = rest[: len(ctx.factors)], rest[len(ctx.factors) :]
         blocks = _blocks(ctx.counts)
-        collected = [factors is not None for factors in ctx.factors]
-        widths = [rows.shape[1], *(weight.shape[1] for weight in layers)]
-        if ctx.recompute:  # what is collected must outlive its block
-            hidden_rows = [
-                _empty_rows(rows, w, blocks, kept) for w, kept in zip(widths[1:-1], collected[1:], strict=True)
-            ]
-        else:
-            hidden_rows = [_Rows(h, kept=True) for h in hidden]
-        inputs = [_Rows(rows, kept=True), *hidden_rows]
-        delta = [_empty_rows(rows, w, blocks, kept) for w, kept in zip(widths, [True, *collected], strict=True)]
+        collected = [factors is not None for factors in ctx.factors]  # what is collected must outlive its block
+
+        def rows_of(name: str, layer: int, kept: bool) -> _Rows:
+            return _empty_rows(ctx.memory, f"{name} {layer}", rows, layers[layer].shape[1], blocks, kept)
+
+        inputs = [_Rows(rows, kept=True), *(_Rows(h, kept=True) for h in hidden)]
+        if ctx.recompute:
+            inputs += [rows_of("activations", layer, kept) for layer, kept in enumerate(collected[1:])]
+        delta = [_Rows(_empty(ctx.memory, "gradient of rows", rows, *rows.shape), kept=True)]
+        delta += [rows_of("deltas", layer, kept) for layer, kept in enumerate(collected)]
+        grads = [
+            None if skip else _empty(ctx.memory, f"gradient of weight {layer}", weight, *weight.shape)
+            for layer, (weight, skip) in enumerate(zip(layers, collected, strict=True))
+        ]
         grad_scale = rows.new_empty(len(rows))
-        grads = [None if kept else torch.empty_like(weight) for weight, kept in zip(layers, collected, strict=True)]
         grad_out = grad_out.contiguous()
         for block in blocks:
             if ctx.recompute:
@@ -104,7 +123,7 @@ class _FeedForward(torch.autograd.Function):
         for factors, d, x in zip(ctx.factors, delta[1:], inputs, strict=True):
             if factors is not None:
                 factors.append(GradientFactors(d.tensor, x.tensor, ctx.counts))
-        return delta[0].tensor, grad_scale, None, None, *grads
+        return delta[0].tensor, grad_scale, None, None, None, *grads
 
 
 def _blocks(counts: list[int]) -> list[_Block]:
@@ -118,9 +137,15 @@ def _blocks(counts: list[int]) -> list[_Block]:
     return blocks
 
 
-def _empty_rows(like: Tensor, width: int, blocks: list[_Block], kept: bool) -> _Rows:
+def _empty(memory: KeptMemory | None, purpose: str, like: Tensor, *shape: int) -> Tensor:
+    return like.new_empty(shape) if memory is None else memory.empty(purpose, like, *shape)
+
+
+def _empty_rows(
+    memory: KeptMemory | None, purpose: str, like: Tensor, width: int, blocks: list[_Block], kept: bool
+) -> _Rows:
     num_rows = blocks[-1].rows.stop if kept else max(block.rows.stop - block.rows.start for block in blocks)
-    return _Rows(like.new_empty(num_rows, width), kept)
+    return _Rows(_empty(memory, purpose, like, num_rows, width), kept)
 
 
 def _hidden_layers(block: _Block, inputs: list[_Rows], layers: Sequence[Tensor]) -> Tensor:

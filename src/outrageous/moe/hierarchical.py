@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from outrageous.moe.routing import MoEReport, Routing, combine
+from outrageous.moe.routing import MoEReport, Routing, combine, gather
 
 
 class Mixtures(nn.Module):
@@ -43,7 +43,7 @@ class Mixtures(nn.Module):
             load=_load(routing, inner.load),
             threshold_loss=routing.threshold_loss + inner.threshold_loss,
         )
-        out, report = self.experts(rows.index_select(0, inner.token), inner)
+        out, report = self.experts(gather(rows, inner.token), inner)
         return combine(out, inner.token, len(rows)), report
 
 

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from outrageous.moe.routing import MoEReport, combine
+from outrageous.moe.routing import MoEReport, combine, gather
 
 
 class MoE(nn.Module):
@@ -30,5 +30,5 @@ class MoE(nn.Module):
         """x [..., D] -> y [..., D] and the report. All leading axes are tokens (§3.1: one call for all time steps)."""
         tokens = x.reshape(-1, x.shape[-1])  # [T, D]
         routing = self.gate(tokens)
-        rows, report = self.experts(tokens.index_select(0, routing.token), routing)  # [S, D], G(x)_i · E_i(x)
+        rows, report = self.experts(gather(tokens, routing.token), routing)  # [S, D], G(x)_i · E_i(x)
         return combine(rows, routing.token, len(tokens)).view(x.shape), report  # Eq. 1

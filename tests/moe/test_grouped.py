@@ -1,0 +1,114 @@
+"""Products of rows with the matrix of their group: the loop of a CPU and the kernel of a GPU."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.testing import assert_close
+
+from outrageous.moe import FeedForwardExperts, MoE, NoisyTopKGate
+from outrageous.moe.grouped import grouped_linear, grouped_mm
+
+COUNTS = [[2, 0, 3], [0, 0, 1], [7, 9, 1]]
+
+
+def twin(rows: Tensor, weight: Tensor, rows_per_group: Tensor) -> Tensor:
+    owners = torch.arange(len(weight)).repeat_interleave(rows_per_group.cpu()).tolist()
+    out = [weight[owner] @ row for row, owner in zip(rows, owners, strict=True)]
+    return torch.stack(out) if out else rows.new_zeros(0, weight.shape[1]) + 0 * weight.sum()
+
+
+def gradients(
+    product: Callable[[Tensor, Tensor, Tensor], Tensor], rows: Tensor, weight: Tensor, per_group: Tensor
+) -> tuple[Tensor, ...]:
+    rows, weight = rows.detach().requires_grad_(), weight.detach().requires_grad_()
+    out = product(rows, weight, per_group)
+    direction = torch.linspace(-1, 1, out.numel(), device=out.device).view(out.shape).to(out.dtype)
+    return out, *torch.autograd.grad(out, [rows, weight], direction, allow_unused=True, materialize_grads=True)
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=5), st.integers(1, 5), st.integers(1, 5))
+def test_loop_equals_its_twin(counts: list[int], num_in: int, num_out: int) -> None:
+    torch.manual_seed(0)
+    rows = torch.randn(sum(counts), num_in, dtype=torch.float64)
+    weight = torch.randn(len(counts), num_out, num_in, dtype=torch.float64)
+    per_group = torch.tensor(counts)
+    assert_close(
+        gradients(grouped_linear, rows, weight, per_group),
+        gradients(twin, rows, weight, per_group),
+        rtol=1e-9,
+        atol=1e-9,
+    )
+
+
+@pytest.mark.parametrize("counts", [*COUNTS, [0, 0, 0]])
+def test_loop_gradcheck(counts: list[int]) -> None:
+    rows = torch.randn(sum(counts), 4, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(3, 2, 4, dtype=torch.float64, requires_grad=True)
+    per_group = torch.tensor(counts)
+    assert torch.autograd.gradcheck(lambda rows, weight: grouped_linear(rows, weight, per_group), (rows, weight))
+
+
+@pytest.mark.parametrize("counts", COUNTS)
+@pytest.mark.parametrize(("num_in", "num_out"), [(8, 16), (5, 3), (16, 9)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_kernel_equals_its_twin_whatever_the_sizes(
+    counts: list[int], num_in: int, num_out: int, dtype: torch.dtype
+) -> None:
+    """PyTorch's kernel also runs on a CPU, slowly."""
+    rows = torch.randn(sum(counts), num_in)
+    weight = torch.randn(len(counts), num_out, num_in)
+    per_group = torch.tensor(counts)
+    tolerance = 1e-5 if dtype is torch.float32 else 0.02
+    values = gradients(grouped_mm, rows.to(dtype), weight.to(dtype), per_group)
+    for value, expected in zip(values, gradients(twin, rows, weight, per_group), strict=True):
+        assert value.dtype == dtype
+        assert (value.float() - expected).norm() <= tolerance * expected.norm()
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("counts", [*COUNTS, [0, 0, 0]])
+@pytest.mark.parametrize(("num_in", "num_out"), [(8, 16), (5, 3)])
+def test_gpu_equals_the_twin(counts: list[int], num_in: int, num_out: int, dtype: torch.dtype) -> None:
+    rows = torch.randn(sum(counts), num_in)
+    weight = torch.randn(len(counts), num_out, num_in)
+    per_group = torch.tensor(counts)
+    values = gradients(grouped_linear, rows.to("cuda", dtype), weight.to("cuda", dtype), per_group.cuda())
+    tolerance = 1e-2 if dtype is torch.float32 else 0.02  # TensorFloat-32 may be allowed
+    for value, expected in zip(values, gradients(twin, rows, weight, per_group), strict=True):
+        assert (value.cpu().float() - expected).norm() <= tolerance * expected.norm()
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("recompute", [False, True])
+def test_layer_on_a_gpu_equals_the_layer_on_a_cpu(recompute: bool) -> None:
+    layer = MoE(NoisyTopKGate(12, 6, 2), FeedForwardExperts(6, 12, [20, 9], recompute)).eval()
+    torch.nn.init.normal_(layer.gate.w_gate)
+    x = torch.randn(30, 12)
+    y, _ = layer(x)
+    expected = torch.autograd.grad(y.square().sum(), list(layer.parameters()), allow_unused=True)
+    layer.cuda()
+    y_gpu, _ = layer(x.cuda())
+    grads = torch.autograd.grad(y_gpu.square().sum(), list(layer.parameters()), allow_unused=True)
+    assert_close(y_gpu.cpu(), y, rtol=1e-2, atol=1e-2)
+    for grad, want in zip(grads, expected, strict=True):
+        assert (grad is None) == (want is None)
+        if want is not None:
+            assert (grad.cpu() - want).norm() <= 1e-2 * want.norm()
+
+
+@pytest.mark.cuda
+def test_the_gpu_is_not_waited_for() -> None:
+    experts = FeedForwardExperts(4, 16, 32).cuda().bfloat16()
+    layer = MoE(NoisyTopKGate(16, 4, 2).cuda(), experts)
+    x = torch.randn(64, 16, device="cuda", dtype=torch.bfloat16)
+    layer(x)[0].sum().backward()  # whatever is set up at first use
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        layer(x)[0].sum().backward()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
