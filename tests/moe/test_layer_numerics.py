@@ -1,23 +1,48 @@
 """The layer in every dtype, under autocast, with extreme logits and without tokens: finite, and near float64."""
 
 import copy
+import itertools
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch.testing import assert_close
 
-from outrageous.moe import FeedForwardExperts, MoE, NoisyTopKGate, SoftmaxGate, balancing_loss, utilisation
+from outrageous.moe import (
+    FeedForwardExperts,
+    Mixtures,
+    MoE,
+    NoisyTopKGate,
+    NoisyTopKGates,
+    SoftmaxGate,
+    StrictlyBalancedGate,
+    StrictlyBalancedGates,
+    balancing_loss,
+    utilisation,
+)
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16]
+# Of six experts each token uses two on average, in a hierarchy one of each of two groups of three.
+LAYERS: dict[str, Callable[[], MoE]] = {
+    "noisy": lambda: MoE(NoisyTopKGate(8, 6, 2), FeedForwardExperts(6, 8, 16)),
+    "balanced": lambda: MoE(StrictlyBalancedGate(8, 6, 2), FeedForwardExperts(6, 8, 16)),
+    "noisy hierarchy": lambda: MoE(
+        NoisyTopKGate(8, 3, 2), Mixtures(NoisyTopKGates(3, 8, 2, 1), FeedForwardExperts(6, 8, 16))
+    ),
+    "balanced hierarchy": lambda: MoE(
+        StrictlyBalancedGate(8, 3, 2), Mixtures(StrictlyBalancedGates(3, 8, 2, 1), FeedForwardExperts(6, 8, 16))
+    ),
+}
 
 
-def build(num_experts: int = 6, k: int = 2, gate_scale: float = 1.0, noise_scale: float = 1.0) -> MoE:
+def build(kind: str = "noisy", gate_scale: float = 1.0, noise_scale: float = 1.0) -> MoE:
     """A layer of d_model 8; the scales are the size of the logits for tokens of ±1 in one coordinate."""
-    gate = NoisyTopKGate(8, num_experts, k)
+    layer = LAYERS[kind]()
     with torch.no_grad():
-        gate.w_gate.copy_(gate_scale * torch.randn(8, num_experts).sign())
-        gate.w_noise.copy_(noise_scale * torch.randn(8, num_experts).sign())
-    return MoE(gate, FeedForwardExperts(num_experts, 8, 16))
+        for name, weight in layer.named_parameters():
+            if name.endswith(("w_gate", "w_noise")):
+                weight.copy_((gate_scale if name.endswith("w_gate") else noise_scale) * torch.randn_like(weight).sign())
+    return layer
 
 
 def one_hot_tokens(num_tokens: int, dtype: torch.dtype) -> torch.Tensor:
@@ -27,27 +52,36 @@ def one_hot_tokens(num_tokens: int, dtype: torch.dtype) -> torch.Tensor:
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("gate_scale", [0.0, 1.0, 1e4])
-@pytest.mark.parametrize("noise_scale", [0.0, 1.0, 1e4])
-def test_finite_forward_and_backward(gate_scale: float, noise_scale: float, dtype: torch.dtype, training: bool) -> None:
-    layer = build(gate_scale=gate_scale, noise_scale=noise_scale).to(dtype).train(training)
+@pytest.mark.parametrize(
+    ("kind", "noise_scale"),
+    [*itertools.product(["noisy", "noisy hierarchy"], [0.0, 1.0, 1e4]), ("balanced", 0), ("balanced hierarchy", 0)],
+)
+def test_finite_forward_and_backward(
+    kind: str, gate_scale: float, noise_scale: float, dtype: torch.dtype, training: bool
+) -> None:
+    layer = build(kind, gate_scale, noise_scale).to(dtype).train(training)
     x = one_hot_tokens(20, dtype).requires_grad_()
     y, report = layer(x)
-    (y.float().square().sum() + balancing_loss(report, 0.1, 0.1)).backward()
+    loss = y.float().square().sum() + balancing_loss(report, 0.1, 0.1) + report.threshold_loss
+    loss.backward()
 
     assert y.dtype == dtype
     assert y.isfinite().all()
-    assert report.tokens_per_expert.sum() == 40
     assert ((report.load >= 0) & (report.load <= 20)).all()
-    assert_close(report.importance.sum().item(), 20.0, rtol=1e-5, atol=1e-5)
+    if "noisy" in kind:
+        assert report.tokens_per_expert.sum() == 40
+        assert_close(report.importance.sum().item(), 20.0, rtol=1e-5, atol=1e-5)
+    elif training:  # flat: m = ⌈2·20/6⌉ = 7; in a hierarchy ⌈2·20/3⌉ = 14 for a group, ⌈1·14/2⌉ = 7 for its experts
+        assert report.tokens_per_expert.tolist() == [7] * 6
     assert all(figure.isfinite() for figure in utilisation(report).values())
     for name, tensor in [("x", x), *layer.named_parameters()]:
         assert tensor.grad is None or tensor.grad.isfinite().all(), name
-    assert x.grad is not None
 
 
+@pytest.mark.parametrize("kind", LAYERS)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 3e-2)])
-def test_lower_precision_follows_float64(dtype: torch.dtype, tolerance: float) -> None:
-    layer = build(gate_scale=0.5, noise_scale=0.5).to(dtype).eval()
+def test_lower_precision_follows_float64(kind: str, dtype: torch.dtype, tolerance: float) -> None:
+    layer = build(kind, gate_scale=0.5, noise_scale=0.5).to(dtype).eval()
     x = torch.randn(30, 8, dtype=dtype)
     y, report = layer(x)
     exact_y, exact_report = copy.deepcopy(layer).double()(x.double())
@@ -57,16 +91,16 @@ def test_lower_precision_follows_float64(dtype: torch.dtype, tolerance: float) -
     assert_close(report.load.double(), exact_report.load, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("gate", ["noisy", "softmax"])
-def test_autocast(gate: str) -> None:
-    layer = build() if gate == "noisy" else MoE(SoftmaxGate(8, 3), FeedForwardExperts(3, 8, 16))
+@pytest.mark.parametrize("kind", [*LAYERS, "softmax"])
+def test_autocast(kind: str) -> None:
+    layer = MoE(SoftmaxGate(8, 3), FeedForwardExperts(3, 8, 16)) if kind == "softmax" else build(kind)
     x = torch.randn(5, 4, 8, requires_grad=True)
     torch.manual_seed(1)
     exact, exact_report = layer(x)
     torch.manual_seed(1)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         y, report = layer(x)
-        loss = y.float().square().mean() + balancing_loss(report, 0.1, 0.1)
+        loss = y.float().square().mean() + balancing_loss(report, 0.1, 0.1) + report.threshold_loss
     loss.backward()
 
     assert y.dtype == torch.bfloat16  # as nn.Linear would give
@@ -75,10 +109,10 @@ def test_autocast(gate: str) -> None:
     assert torch.equal(report.tokens_per_expert, exact_report.tokens_per_expert)
     assert_close(report.importance, exact_report.importance)
     assert_close(report.load, exact_report.load)
-    for tensor in (x, *layer.parameters()):
-        assert tensor.grad is not None
-        assert tensor.grad.dtype == torch.float32
-        assert tensor.grad.isfinite().all()
+    for name, tensor in [("x", x), *layer.named_parameters()]:
+        assert tensor.grad is not None, name
+        assert tensor.grad.dtype == torch.float32, name
+        assert tensor.grad.isfinite().all(), name
 
 
 def test_noise_too_small_for_float32_changes_no_choice() -> None:
@@ -92,13 +126,16 @@ def test_noise_too_small_for_float32_changes_no_choice() -> None:
     assert report.load.isfinite().all()
 
 
-def test_an_empty_batch() -> None:
-    layer = build()
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+@pytest.mark.parametrize("kind", LAYERS)
+def test_an_empty_batch(kind: str, training: bool) -> None:
+    layer = build(kind).train(training)
     x = torch.randn(0, 8, requires_grad=True)
     y, report = layer(x)
-    (y.sum() + balancing_loss(report, 0.1, 0.1)).backward()
+    (y.sum() + balancing_loss(report, 0.1, 0.1) + report.threshold_loss).backward()
     assert y.shape == (0, 8)
     assert report.tokens_per_expert.tolist() == [0] * 6
+    assert all(figure == 0 for figure in utilisation(report).values())
     assert all(weight.grad is None or weight.grad.eq(0).all() for weight in layer.parameters())
 
 

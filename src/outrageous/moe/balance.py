@@ -17,10 +17,12 @@ def balancing_loss(report: MoEReport, w_importance: float, w_load: float) -> Ten
 
 
 def utilisation(report: MoEReport) -> dict[str, Tensor]:
-    """The columns of table 6 (scalars, without gradient): CV(Importance), CV(Load), max(Load)/mean(Load)."""
+    """The columns of table 6 (scalars, without gradient): CV(Importance), CV(Load), max(Load)/mean(Load); all zero for
+    an empty batch, and where no token has an expert."""
     importance, load = report.importance.detach(), report.load.detach()
+    mean_load = load.mean()
     return {
         "cv_importance": cv_squared(importance).sqrt(),
         "cv_load": cv_squared(load).sqrt(),
-        "max_over_mean_load": load.max() / load.mean(),
+        "max_over_mean_load": load.max() / mean_load.where(mean_load > 0, 1.0),
     }

@@ -33,13 +33,14 @@ class StrictlyBalancedGate(nn.Module):
 
     def forward(self, x: Tensor) -> Routing:
         """x [T, D] -> Routing with S = m·N in training, and any S in evaluation."""
-        gates = logits(x, self.w_gate).softmax(dim=1)  # [T, N]
-        kept = gates > self.log_threshold.exp()
+        log_gates = logits(x, self.w_gate).log_softmax(dim=1)  # [T, N]
+        kept = log_gates > self.log_threshold  # Eq. 19
         if not self.training:
-            return _route(gates, kept)
-        m = -(-self.k * len(x) // self.num_experts)
-        batchwise = torch.zeros_like(kept).scatter(0, gates.topk(m, dim=0).indices, True)
-        return _route(gates, batchwise, threshold_loss=_threshold_loss(gates, kept, batchwise, self.log_threshold))
+            return _route(log_gates, kept)
+        m = _tokens_per_expert(self.k, len(x), self.num_experts)
+        batchwise = torch.zeros_like(kept).scatter(0, log_gates.topk(m, dim=0).indices, True)  # Eq. 18
+        loss = _threshold_loss(log_gates, kept, batchwise, self.log_threshold)
+        return _route(log_gates, batchwise, threshold_loss=loss)
 
     def extra_repr(self) -> str:
         return f"num_experts={self.num_experts}, k={self.k}"
@@ -60,47 +61,51 @@ class StrictlyBalancedGates(nn.Module):
 
     def forward(self, rows: Tensor, tokens_per_group: Tensor) -> Routing:
         """rows [S, D] sorted by group, tokens_per_group [A] -> Routing of rows among A·B experts."""
-        gates = grouped_logits(rows, self.w_gate, tokens_per_group).softmax(dim=1)  # [S, B]
+        log_gates = grouped_logits(rows, self.w_gate, tokens_per_group).log_softmax(dim=1)  # [S, B]
         group = group_of_row(tokens_per_group, len(rows))  # [S]
         log_threshold = self.log_threshold[group]
-        kept = gates > log_threshold.exp()
+        kept = log_gates > log_threshold  # Eq. 19
         if not self.training:
-            return _route(gates, kept, group, self.num_groups)
-        # Sorted by falling gate and then, stably, by group: the first m rows of each group are those to keep.
-        by_gate = gates.argsort(dim=0, descending=True, stable=True)
-        order = by_gate.gather(0, group[by_gate].argsort(dim=0, stable=True))  # [S, B]
-        first = tokens_per_group.cumsum(0) - tokens_per_group
-        rank = torch.arange(len(rows), device=rows.device) - first[group]
-        m = (self.k * tokens_per_group + self.experts_per_group - 1) // self.experts_per_group
-        among_first = (rank < m[group]).unsqueeze(1).expand_as(kept)
-        batchwise = torch.zeros_like(kept).scatter(0, order, among_first)
-        loss = _threshold_loss(gates, kept, batchwise, log_threshold)
-        return _route(gates, batchwise, group, self.num_groups, loss)
+            return _route(log_gates, kept, group, self.num_groups)
+        batchwise = torch.zeros_like(kept)
+        counts = tokens_per_group.tolist()
+        for of_group, mask in zip(log_gates.split(counts), batchwise.split(counts), strict=True):
+            m = _tokens_per_expert(self.k, len(mask), self.experts_per_group)
+            mask.scatter_(0, of_group.topk(m, dim=0).indices, True)  # Eq. 18
+        loss = _threshold_loss(log_gates, kept, batchwise, log_threshold)
+        return _route(log_gates, batchwise, group, self.num_groups, loss)
 
     def extra_repr(self) -> str:
         return f"num_groups={self.num_groups}, experts_per_group={self.experts_per_group}, k={self.k}"
 
 
-def _threshold_loss(gates: Tensor, threshold: Tensor, batchwise: Tensor, log_threshold: Tensor) -> Tensor:
+def _tokens_per_expert(k: int, num_tokens: int, num_experts: int) -> int:
+    """m = k·T/N, rounded up."""
+    return -(-k * num_tokens // num_experts)
+
+
+def _threshold_loss(log_gates: Tensor, threshold: Tensor, batchwise: Tensor, log_threshold: Tensor) -> Tensor:
     """Eq. 20 over the number of rows: Σ_x Σ_i (M_threshold - M_batchwise) · (g_i - T_i), all [S, B]; for T alone."""
-    wrong = threshold.to(gates.dtype) - batchwise.to(gates.dtype)
-    return (wrong * (gates.detach() - log_threshold.exp())).sum() / max(1, len(gates))
+    wrong = threshold.to(log_gates.dtype) - batchwise.to(log_gates.dtype)
+    return (wrong * (log_gates.detach().exp() - log_threshold.exp())).sum() / max(1, len(log_gates))
 
 
 def _route(
-    gates: Tensor,
+    log_gates: Tensor,
     mask: Tensor,
     group: Tensor | None = None,
     num_groups: int = 1,
     threshold_loss: Tensor | None = None,
 ) -> Routing:
-    """Eq. 16: the gates [S, B] that the mask [S, B] keeps, over their sum in each row; group [S] of each row."""
-    kept = gates * mask
-    weight = kept / kept.sum(dim=1, keepdim=True).clamp_min(torch.finfo(gates.dtype).tiny)
+    """Eq. 16, which is a softmax over the gates that the mask keeps. log_gates, mask [S, B]; group [S] of each row.
+
+    The others are filled with the lowest number rather than -∞, which would make NaN of a row that keeps none.
+    """
+    weight = log_gates.masked_fill(~mask, torch.finfo(log_gates.dtype).min).softmax(dim=1)
     token, expert = mask.nonzero(as_tuple=True)
     weight = weight[token, expert]
-    experts_per_group = gates.shape[1]
+    experts_per_group = mask.shape[1]
     if group is not None:
         expert = expert + experts_per_group * group[token]
-    load = torch.bincount(expert, minlength=num_groups * experts_per_group).to(gates.dtype)
+    load = torch.bincount(expert, minlength=num_groups * experts_per_group).to(weight.dtype)
     return route(token, expert, weight, load, threshold_loss)
