@@ -131,6 +131,19 @@ def test_without_a_logger_nothing_is_logged(clock: Clock, trainer: Any) -> None:
     assert meter.words == 10
 
 
+def test_utilisation_in_the_test_is_the_mean_over_its_batches_and_over_layers(trainer: Any) -> None:
+    meter = Meter(log_every=100, flops_per_word=1)
+    assert meter.test_utilisation() == {}
+    for num_words, cv_loads in [(10, (1.0, 2.0)), (5, (3.0, 4.0))]:
+        step = outputs(*({"cv_load": cv, "max_over_mean_load": 2 * cv} for cv in cv_loads))
+        step["tokens_per_expert"] = [torch.tensor([10, 15]), torch.tensor([0, 5])]
+        meter.on_test_batch_end(trainer, MODULE, step, SimpleNamespace(num_tokens=num_words), 0)  # type: ignore[arg-type]
+    # experts per token: (25 + 5) / 2 layers = 15 assignments, of 10 words and of 5
+    expected = {"test_cv_load": 2.5, "test_max_over_mean_load": 5.0, "test_experts_per_token": (1.5 + 3) / 2}
+    assert meter.test_utilisation() == expected
+    assert meter.utilisation() == {}
+
+
 def test_utilisation_is_the_mean_over_recent_batches_and_over_layers(clock: Clock, trainer: Any) -> None:
     meter = Meter(log_every=100, flops_per_word=1)
     assert meter.utilisation() == {}

@@ -83,8 +83,12 @@ def test_the_record_says_what_was_done(finished: tuple[RunConfig, Record, RunFol
         "cv_importance",
         "cv_load",
         "max_over_mean_load",
+        "test_cv_load",
+        "test_max_over_mean_load",
+        "test_experts_per_token",
         "padding",
     }
+    assert record.metrics["test_experts_per_token"] == 4
     places_of_batches = [
         len(batch.mask) * batch.mask.shape[1] for batch in make_loader(corpus.train, 200, shuffle=True)
     ]

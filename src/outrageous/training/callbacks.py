@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from collections import deque
+from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ class Meter(pl.Callback):
         self.words = 0
         self.curve: list[CurvePoint] = []
         self._recent: deque[dict[str, float]] = deque(maxlen=RECENT_BATCHES)
+        self._tested: list[dict[str, float]] = []
         self._seconds_before = 0.0  # of the stretches between validations so far
         self._since: float | None = None  # when the present one began
         self._wall_before, self._constructed = 0.0, time.monotonic()
@@ -56,9 +58,12 @@ class Meter(pl.Callback):
 
     def utilisation(self) -> dict[str, float]:
         """Mean over recent training batches of cv_importance, cv_load and max_over_mean_load; empty without an MoE."""
-        if not self._recent:
-            return {}
-        return {name: sum(row[name] for row in self._recent) / len(self._recent) for name in self._recent[0]}
+        return _mean(self._recent)
+
+    def test_utilisation(self) -> dict[str, float]:
+        """Mean over the test batches of test_cv_load, test_max_over_mean_load and test_experts_per_token. Training has
+        others: noise, or strict balance, is its own. Empty without an MoE, or before the test."""
+        return _mean(self._tested)
 
     def on_train_batch_start(self, *_: Any) -> None:
         if self._since is None:
@@ -83,6 +88,20 @@ class Meter(pl.Callback):
         self.curve.append(CurvePoint(trainer.global_step, self.words, dev_perplexity))
         if trainer.logger:
             trainer.logger.log_metrics({"dev/perplexity": dev_perplexity, "words": self.words}, trainer.global_step)
+
+    def on_test_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, *_: Any
+    ) -> None:
+        if outputs["utilisation"]:
+            figures = _mean_over_layers(outputs["utilisation"])
+            assignments = torch.stack(outputs["tokens_per_expert"]).sum().item() / len(outputs["tokens_per_expert"])
+            self._tested.append(
+                {
+                    "test_cv_load": figures["cv_load"],
+                    "test_max_over_mean_load": figures["max_over_mean_load"],
+                    "test_experts_per_token": assignments / batch.num_tokens,
+                }
+            )
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -113,6 +132,12 @@ class Meter(pl.Callback):
         }
         metrics |= {f"experts/{name}": value for name, value in self.utilisation().items()}
         trainer.logger.log_metrics(metrics, trainer.global_step)
+
+
+def _mean(rows: Collection[dict[str, float]]) -> dict[str, float]:
+    """Of each figure over all rows; empty if there are none."""
+    names = next(iter(rows), {})
+    return {name: sum(row[name] for row in rows) / len(rows) for name in names}
 
 
 def _mean_over_layers(utilisations: list[dict[str, Tensor]]) -> dict[str, float]:

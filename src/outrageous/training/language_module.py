@@ -10,7 +10,7 @@ from outrageous.config import RunConfig
 from outrageous.data.batching import Batch
 from outrageous.errors import UserError
 from outrageous.models.language_model import LanguageModel
-from outrageous.moe import balancing_loss, utilisation
+from outrageous.moe import MoEReport, balancing_loss, utilisation
 from outrageous.optim.schedules import warmup_then_inverse_sqrt
 from outrageous.training.checkpoints import StampedModule
 
@@ -46,8 +46,7 @@ class LanguageModule(StampedModule):
             "loss": word_loss + balance_loss + threshold_loss,
             "word_loss": word_loss.detach(),
             "balance_loss": balance_loss.detach(),
-            "utilisation": [utilisation(report) for report in reports],
-            "tokens_per_expert": [report.tokens_per_expert for report in reports],
+            **_use_of_experts(reports),
         }
 
     def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *_: Any, **__: Any) -> None:
@@ -74,11 +73,12 @@ class LanguageModule(StampedModule):
     def on_validation_epoch_start(self) -> None:
         self._nll, self._num_tokens = torch.zeros((), dtype=torch.float64), 0
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        hidden, _ = self.model(batch.inputs, batch.mask)
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        hidden, reports = self.model(batch.inputs, batch.mask)
         nll = self.model.softmax.negative_log_likelihood(hidden, batch.targets[batch.mask])
         self._nll += nll.double().sum().cpu()
         self._num_tokens += batch.num_tokens
+        return _use_of_experts(reports)
 
     def on_validation_epoch_end(self) -> None:
         self._log_perplexity("dev")
@@ -100,6 +100,14 @@ class LanguageModule(StampedModule):
                 f"lower optim.learning_rate={self.optim.learning_rate}"
             )
         self.log(f"{part}_perplexity", perplexity, logger=False)  # Meter and log_result do that
+
+
+def _use_of_experts(reports: list[MoEReport]) -> dict[str, Any]:
+    """Of each MoE layer, for those who measure and draw: callbacks read it from a step's outputs."""
+    return {
+        "utilisation": [utilisation(report) for report in reports],
+        "tokens_per_expert": [report.tokens_per_expert for report in reports],
+    }
 
 
 def _step_seed(seed: int, step: int, rank: int) -> int:

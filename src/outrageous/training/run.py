@@ -145,7 +145,7 @@ def make_record(
         row=row,
         scale=config.scale.name,
         seed=config.seed,
-        metrics=metrics | meter.utilisation(),
+        metrics=metrics | meter.utilisation() | meter.test_utilisation(),
         curve=meter.curve,
         parameters=costs.params,
         total_parameters=costs.total_params,
