@@ -38,3 +38,59 @@ def test_steps_of_nothing(capsys: pytest.CaptureFixture[str]) -> None:
         main(["step"])
     assert stop.value.code == 2
     assert "name the experiments" in capsys.readouterr().err
+
+
+SMALL = ["experts=4", "tokens=16", "d_model=8", "d_hidden=24", "--rounds", "1"]
+
+
+def test_a_layer_beside_its_bounds_and_other_packages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["layer", *SMALL, "--save"]) == 0
+    folder = tmp_path / "results" / "benchmarks"
+    saved = json.loads((folder / "layer.json").read_text())
+    (size,) = saved["figures"]["sizes"]
+    assert (size["num_experts"], size["num_tokens"], size["k"]) == (4, 16, 4)
+    seconds = {entry["name"]: entry["forward_backward"] for entry in size["contestants"]}
+    assert {"products of the experts", "dense layer", "outrageous", "outrageous, kept memory"} <= seconds.keys()
+    assert all(value > 0 for value in seconds.values())
+    (peak,) = saved["figures"]["peaks"]
+    assert all(value > 10**7 for value in peak["bytes"].values())
+    assert saved["command"].startswith("python -m outrageous.commands.bench layer experts=4 tokens=16")
+    assert (folder / "layer.md").read_text() in capsys.readouterr().out
+
+
+def test_cost_against_the_number_of_experts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["cost", *SMALL, "experts=4,16", "--save"]) == 0
+    folder = tmp_path / "results" / "benchmarks"
+    points = json.loads((folder / "cost.json").read_text())["figures"]["points"]
+    kinds = {"flat layer", "hierarchical layer", "flat gating", "hierarchical gating"}
+    assert {(point["kind"], point["num_experts"]) for point in points} == {(kind, n) for kind in kinds for n in (4, 16)}
+    assert (folder / "cost.md").read_text() in capsys.readouterr().out
+    assert "∝ N^" in (folder / "cost.svg").read_text()
+    assert (folder / "cost.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["layer", "lm/moe_32"], "lm/moe_32 is no size; give experts=…, tokens=…"),
+        (["layer", "expert=4"], "expert=4 is no size"),
+        (["layer", "experts=4,x"], "experts=4,x: needs positive whole numbers"),
+        (["layer", "tokens=0"], "tokens=0: needs positive whole numbers"),
+        (["cost", "d_model=8,16"], "d_model=8,16: one number only"),
+        (["cost", "tokens=8,16"], "tokens=8,16: one number only"),
+        (["layer", "experts=2"], "k=4 experts a token, but experts=2: lower k"),
+        (["cost", "k=2"], "k=2: a hierarchy of two equal levels needs a square"),
+        (["layer", "--rounds", "0"], "--rounds 0 --threads 1: both must be at least 1"),
+    ],
+)
+def test_sizes_that_cannot_be(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err

@@ -86,8 +86,9 @@ def test_gpu_equals_the_twin(counts: list[int], num_in: int, num_out: int, dtype
 @pytest.mark.cuda
 @pytest.mark.parametrize("recompute", [False, True])
 def test_layer_on_a_gpu_equals_the_layer_on_a_cpu(recompute: bool) -> None:
-    layer = MoE(NoisyTopKGate(12, 6, 2), FeedForwardExperts(6, 12, [20, 9], recompute)).eval()
-    torch.nn.init.normal_(layer.gate.w_gate)
+    gate = NoisyTopKGate(12, 6, 2)
+    torch.nn.init.normal_(gate.w_gate)
+    layer = MoE(gate, FeedForwardExperts(6, 12, [20, 9], recompute)).eval()
     x = torch.randn(30, 12)
     y, _ = layer(x)
     expected = torch.autograd.grad(y.square().sum(), list(layer.parameters()), allow_unused=True)

@@ -1,0 +1,30 @@
+"""How much memory a piece of work needs, measured in a process of its own."""
+
+import multiprocessing
+import resource
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def peak_memory(work: Callable[..., object], *arguments: Any) -> int:
+    """Peak resident bytes of a fresh process that runs `work(*arguments)`, the interpreter and its libraries included.
+
+    `work` must be importable by name. Raises what it raises.
+    """
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_run, (work, arguments))
+
+
+def _run(work: Callable[..., object], arguments: tuple[Any, ...]) -> int:
+    work(*arguments)
+    return _peak_of_this_process()
+
+
+def _peak_of_this_process(status: Path = Path("/proc/self/status")) -> int:
+    if status.is_file():  # Linux, where getrusage counts the parent's memory too
+        (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
+        return int(line.split()[1]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
