@@ -41,12 +41,14 @@ class MoEConfig:
         num_experts: N, in all groups together.
         d_hidden: width of each hidden layer of an expert.
         num_groups: A of a hierarchy; null for a flat MoE.
+        recompute: keep no hidden activations of experts for the backward pass but compute them again (appendix D).
     """
 
     gate: GateConfig
     num_experts: int
     d_hidden: list[int]
     num_groups: int | None = None
+    recompute: bool = False
 
 
 @dataclass
@@ -100,19 +102,30 @@ class CorpusConfig:
 
 @dataclass
 class OptimizerConfig:
+class ExpertOptimizer(Enum):
+    """How the weights of experts are updated: by Adam as all others, or with its state factored (appendix D), or so
+    without even forming their gradient."""
+
+    adam = "adam"
+    factored_adam = "factored_adam"
+    gradient_free = "gradient_free"
+
+
     """Adam.
 
     Attributes:
         learning_rate: at the end of the warm-up, its highest.
-        beta1, beta2, epsilon: Adam's.
-        max_grad_norm: gradients are scaled down to this norm, over all parameters together.
+        beta1, beta2, epsilon: Adam's. Experts not updated by Adam have no beta1.
+        max_grad_norm: gradients are scaled down to this norm, over all parameters together; null for no limit.
+        experts: the optimizer of experts' weights.
     """
 
     learning_rate: float
     beta1: float
     beta2: float
     epsilon: float
-    max_grad_norm: float
+    max_grad_norm: float | None
+    experts: ExpertOptimizer = ExpertOptimizer.adam
 
 
 @dataclass

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,8 @@ from outrageous.config import RunConfig
 from outrageous.data.batching import Batch
 from outrageous.data.corpus import Corpus
 from outrageous.errors import UserError
-from outrageous.moe import balancing_loss
+from outrageous.moe import FeedForwardExperts, balancing_loss
+from outrageous.optim.combined import CombinedOptimizer
 from outrageous.training.data_module import SentenceDataModule
 from outrageous.training.language_module import LanguageModule
 from outrageous.training.run import dev_and_test
@@ -123,6 +125,14 @@ def test_gradients_are_scaled_down_to_the_given_norm(build: Build, max_grad_norm
     assert module.grad_norm == pytest.approx(5.0)
 
 
+def test_without_a_limit_gradients_stay_as_they_are(build: Build) -> None:
+    module = build("optim.max_grad_norm=null")
+    with_gradient(module, 30.0, 40.0)
+    module.configure_gradient_clipping(module.configure_optimizers()["optimizer"])
+    assert [p.grad.view(-1)[0].item() for p in list(module.parameters())[:2] if p.grad is not None] == [30, 40]
+    assert module.grad_norm == pytest.approx(50)
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_gradient_that_is_not_finite_is_refused(build: Build, value: float) -> None:
     module = build("optim.learning_rate=0.01", "schedule.warmup_steps=10")
@@ -155,6 +165,29 @@ def test_adam_takes_its_settings(build: Build) -> None:
     assert sum(p.numel() for group in adam.param_groups for p in group["params"]) == sum(
         p.numel() for p in module.parameters()
     )
+
+
+def test_experts_take_their_optimizer_from_the_settings(build: Build) -> None:
+    module = build("optim=factored_adam")
+    optimizer = module.configure_optimizers()["optimizer"]
+    assert isinstance(optimizer, CombinedOptimizer)
+    assert {p.shape for p in optimizer.parts[1].param_groups[0]["params"]} == {(4, 32, 16), (4, 16, 32)}
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(list(module.parameters()))
+
+
+def test_recomputation_is_a_setting(build: Build) -> None:
+    recompute = [m.recompute for m in build("model.moe.recompute=true").modules() if isinstance(m, FeedForwardExperts)]
+    assert recompute == [True]
+    assert not any(m.recompute for m in build().modules() if isinstance(m, FeedForwardExperts))
+
+
+def test_updates_without_gradients_are_refused_on_several_devices(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LanguageModule, "trainer", SimpleNamespace(world_size=2))
+    build("optim=factored_adam").on_fit_start()
+    with pytest.raises(UserError, match=r"optim\.experts=gradient_free on 2 devices"):
+        build("optim=gradient_free").on_fit_start()
 
 
 def perplexity_one_by_one(module: LanguageModule, loader: DataLoader[Batch]) -> float:

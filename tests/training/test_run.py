@@ -173,6 +173,7 @@ def test_another_seed_is_another_run(settings: Settings, tmp_path: Path) -> None
         (["optim.learning_rate=nan"], r"optim\.learning_rate=nan"),
         (["optim.beta2=1"], r"optim\.beta2=1.0: must be at least 0 and below 1"),
         (["optim.max_grad_norm=0"], r"optim\.max_grad_norm=0"),
+        (["optim=gradient_free", "optim.max_grad_norm=1"], r"optim\.max_grad_norm=1.0: .*forms no gradient"),
         (["balance.w_load=-1"], r"balance\.w_load=-1"),
         (["trainer.accelerator=gpo"], r"trainer\.accelerator=gpo: .*invalid accelerator name"),
         (["trainer.precision=bf16-true"], r"trainer\.precision=bf16-true: must be one of 32-true, bf16-mixed"),

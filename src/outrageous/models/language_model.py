@@ -31,7 +31,7 @@ GATES: dict[GateKind, tuple[Callable[..., nn.Module], Callable[..., nn.Module]]]
 
 def build_moe(config: MoEConfig, d_model: int) -> MoE:
     """Raises ValueError if a size does not fit."""
-    experts = FeedForwardExperts(config.num_experts, d_model, list(config.d_hidden))
+    experts = FeedForwardExperts(config.num_experts, d_model, list(config.d_hidden), config.recompute)
     kind, k = config.gate.kind, config.gate.k
     if kind is GateKind.softmax:
         if k is not None:

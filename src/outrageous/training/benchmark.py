@@ -46,7 +46,7 @@ class _Stepper:
     """One model with its optimizer, outside Lightning's loop."""
 
     def __init__(self, config: RunConfig, vocabulary_size: int) -> None:
-        self.name, self.max_grad_norm = config.name, config.optim.max_grad_norm
+        self.name = config.name
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.module = LanguageModule(config, vocabulary_size, origin={}).to(self.device)
         self.optimizer = self.module.configure_optimizers()["optimizer"]
@@ -59,7 +59,7 @@ class _Stepper:
         loss = self.module.training_step(batch, 0)["loss"]
         self.optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.module.parameters(), self.max_grad_norm)
+        self.module.configure_gradient_clipping(self.optimizer)
         self.optimizer.step()
         self._wait()
         return time.perf_counter() - start

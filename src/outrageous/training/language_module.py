@@ -6,11 +6,12 @@ import numpy as np
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 
-from outrageous.config import RunConfig
+from outrageous.config import ExpertOptimizer, RunConfig
 from outrageous.data.batching import Batch
 from outrageous.errors import UserError
 from outrageous.models.language_model import LanguageModel
 from outrageous.moe import MoEReport, balancing_loss, utilisation
+from outrageous.optim.build import build_optimizer
 from outrageous.optim.schedules import warmup_then_inverse_sqrt
 from outrageous.training.checkpoints import StampedModule
 
@@ -31,7 +32,16 @@ class LanguageModule(StampedModule):
         self.optim, self.schedule, self.balance, self.seed = config.optim, config.schedule, config.balance, config.seed
         torch.manual_seed(config.seed)
         self.model = LanguageModel(config.model, vocabulary_size)
-        self.grad_norm = self.learning_rate = float("nan")  # of the latest step; the norm before clipping
+        # Of the latest step; the norm is that of all gradients that are formed, before clipping.
+        self.grad_norm = self.learning_rate = float("nan")
+
+    def on_fit_start(self) -> None:
+        """Raises UserError if replicas would each update experts by their own gradients."""
+        if self.optim.experts is ExpertOptimizer.gradient_free and self.trainer.world_size > 1:
+            raise UserError(
+                f"optim.experts=gradient_free on {self.trainer.world_size} devices: without gradients there is nothing "
+                "to be averaged over replicas; use one device, or optim.experts=factored_adam"
+            )
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         torch.manual_seed(_step_seed(self.seed, self.global_step, self.global_rank))
@@ -52,23 +62,23 @@ class LanguageModule(StampedModule):
     def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *_: Any, **__: Any) -> None:
         """Raises UserError on a gradient that is not finite: before it can reach the weights."""
         self.learning_rate = optimizer.param_groups[0]["lr"]
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters(), self.optim.max_grad_norm)
+        gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
         if not torch.isfinite(norm):
             raise UserError(
                 f"the gradient's norm is {norm.item()} at step {self.global_step + 1}, with learning rate "
                 f"{self.learning_rate:.3g}; nothing was updated. Lower "
                 f"optim.learning_rate={self.optim.learning_rate} or optim.max_grad_norm={self.optim.max_grad_norm}"
             )
+        if self.optim.max_grad_norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(self.parameters(), self.optim.max_grad_norm, norm)
         self.grad_norm = norm.item()
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        optim = self.optim
-        adam = torch.optim.Adam(
-            self.parameters(), lr=optim.learning_rate, betas=(optim.beta1, optim.beta2), eps=optim.epsilon, fused=True
-        )
+        optimizer = build_optimizer(self.model, self.optim)
         factor = warmup_then_inverse_sqrt(self.schedule.warmup_steps)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(adam, factor)
-        return {"optimizer": adam, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_validation_epoch_start(self) -> None:
         self._nll, self._num_tokens = torch.zeros((), dtype=torch.float64), 0

@@ -2,7 +2,7 @@
 
 import math
 
-from outrageous.config import RunConfig
+from outrageous.config import ExpertOptimizer, RunConfig
 from outrageous.errors import UserError
 from outrageous.results.records import SCALES
 
@@ -29,8 +29,14 @@ def check_settings(config: RunConfig) -> None:
     _require(0 < optim.learning_rate < math.inf, "optim.learning_rate", optim.learning_rate, "above 0 and finite")
     for name in ("beta1", "beta2"):
         _require(0 <= getattr(optim, name) < 1, f"optim.{name}", getattr(optim, name), "at least 0 and below 1")
-    for name in ("epsilon", "max_grad_norm"):
-        _require(getattr(optim, name) > 0, f"optim.{name}", getattr(optim, name), "above 0")
+    _require(optim.epsilon > 0, "optim.epsilon", optim.epsilon, "above 0")
+    if optim.max_grad_norm is not None:
+        _require(optim.max_grad_norm > 0, "optim.max_grad_norm", optim.max_grad_norm, "above 0, or null")
+        if optim.experts is ExpertOptimizer.gradient_free:
+            raise UserError(
+                f"optim.max_grad_norm={optim.max_grad_norm}: optim.experts=gradient_free forms no gradient to be "
+                "scaled; set optim.max_grad_norm=null, or optim.experts=factored_adam"
+            )
     for name in ("w_importance", "w_load"):
         _require(0 <= getattr(balance, name) < math.inf, f"balance.{name}", getattr(balance, name), "at least 0")
 

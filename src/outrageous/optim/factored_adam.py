@@ -1,0 +1,113 @@
+"""Adam for expert weights with next to no state (appendix D): no first moment, and a factored second moment.
+
+Axes: N experts, each weight [N, out, in]. Of the average of the squared gradient only the means of its rows [N, out]
+and of its columns [N, in] are kept: for an expert of 1024 by 512, 1/341 of its size. Adam keeps twice its size.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import ParamsT
+
+
+class FactoredAdam(torch.optim.Optimizer):
+    """`w ← w - lr · G / √V̂` with V̂_ij = R_i·C_j / mean(R), where R and C are the means of rows and columns of Adam's
+    bias-corrected average of G², over the last two axes; mean(R) = mean(C). Where G² is of rank one V̂ is exact, and
+    this is Adam with β₁ = 0.
+
+    All leading axes are experts, each with means of its own; nothing of one expert enters the update of another, so
+    shards of the first axis may be updated apart. As with Adam, an expert without tokens, whose gradient is zero, stays
+    as it is while its average decays.
+
+    Where the paper is silent: ε² is added to every mean, which keeps V̂ a product and a zero gradient harmless (Adam
+    adds ε to √V̂; the two differ only for gradients about as small as ε). A parameter of fewer than two axes has neither
+    rows nor columns, and keeps its second moment whole.
+    """
+
+    def __init__(self, params: ParamsT, lr: float = 1e-3, beta2: float = 0.999, eps: float = 1e-8) -> None:
+        """
+        Args:
+            params: parameters, or groups of them with settings of their own.
+            lr: learning rate.
+            beta2: decay of the average of the squared gradient.
+            eps: ε, in the units of a gradient.
+
+        Raises:
+            ValueError: lr is negative, beta2 not in [0, 1), or eps not positive.
+        """
+        if not (lr >= 0 and 0 <= beta2 < 1 and eps > 0):
+            raise ValueError(f"{lr=}, {beta2=}, {eps=}: needs lr >= 0, 0 <= beta2 < 1 and eps > 0")
+        super().__init__(params, {"lr": lr, "beta2": beta2, "eps": eps})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step for every parameter that has a gradient. Returns what the closure returns."""
+        with torch.enable_grad():
+            loss = closure() if closure else None
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    state = self.state[parameter] or self._initial_state(parameter)
+                    state["step"] += 1
+                    update = _update_vector if parameter.dim() < 2 else _update_matrices
+                    update(parameter, parameter.grad, state, group)
+        return loss
+
+    def _initial_state(self, parameter: Tensor) -> dict[str, Tensor]:
+        """`step`, and the averages before bias correction: `row_mean` [..., out] and `column_mean` [..., in]."""
+        state = self.state[parameter]
+        state["step"] = torch.zeros(())
+        if parameter.dim() < 2:
+            state["mean"] = torch.zeros_like(parameter)
+        else:
+            state["row_mean"] = torch.zeros_like(parameter.select(-1, 0))
+            state["column_mean"] = torch.zeros_like(parameter.select(-2, 0))
+        return state
+
+
+def inverse_roots(
+    row_mean: Tensor, column_mean: Tensor, state: dict[str, Tensor], group: dict[str, Any]
+) -> tuple[Tensor, Tensor]:
+    """[n, out] and [n, in] -> the same shapes: a and b with 1/√V̂_ij = a_i·b_j."""
+    eps_squared = group["eps"] ** 2
+    correction = 1 - group["beta2"] ** state["step"].item()
+    rows, columns = row_mean / correction + eps_squared, column_mean / correction + eps_squared
+    return rows.div_(rows.mean(dim=-1, keepdim=True)).rsqrt_(), columns.rsqrt_()
+
+
+def _update_matrices(parameter: Tensor, gradient: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> None:
+    """Block after block of experts, so that what is read twice is in the cache and no temporary is large."""
+    out, in_ = parameter.shape[-2:]
+    experts_per_block = max(1, elements_per_block(parameter) // max(1, out * in_))
+    blocks = [
+        tensor.view(-1, *shape).split(experts_per_block)
+        for tensor, shape in (
+            (parameter, (out, in_)),
+            (gradient, (out, in_)),
+            (state["row_mean"], (out,)),
+            (state["column_mean"], (in_,)),
+        )
+    ]
+    buffer = torch.empty_like(blocks[0][0])
+    for weight, grad, row_mean, column_mean in zip(*blocks, strict=True):
+        temporary = buffer[: len(weight)]
+        square = torch.mul(grad, grad, out=temporary)
+        row_mean.lerp_(square.mean(dim=2), 1 - group["beta2"])
+        column_mean.lerp_(square.mean(dim=1), 1 - group["beta2"])
+        a, b = inverse_roots(row_mean, column_mean, state, group)
+        scale = torch.mul(a.unsqueeze(2), b.unsqueeze(1), out=temporary)
+        weight.addcmul_(grad, scale, value=-group["lr"])
+
+
+def _update_vector(parameter: Tensor, gradient: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> None:
+    mean = state["mean"].lerp_(gradient.square(), 1 - group["beta2"])
+    correction = 1 - group["beta2"] ** state["step"].item()
+    root = (mean / correction).add_(group["eps"] ** 2).sqrt_()
+    parameter.addcdiv_(gradient, root, value=-group["lr"])
+
+
+def elements_per_block(parameter: Tensor) -> int:
+    """On a CPU what fits the cache of a core; elsewhere enough to keep the device busy."""
+    return 2**18 if parameter.device.type == "cpu" else 2**26
