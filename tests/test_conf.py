@@ -13,12 +13,15 @@ from omegaconf import OmegaConf
 from outrageous.commands.compose import CONF, compose_train, experiments, run_config
 from outrageous.config import RunConfig
 from outrageous.models.language_model import LanguageModel
-from outrageous.results.published import table_7
+from outrageous.results.published import equal_ops_rows, read_published, table_7
 from outrageous.results.records import SCALES
 from outrageous.training.run_folder import plain_config
 from outrageous.training.settings import check_settings
 
 EXPERIMENTS = experiments()
+TABLE_6 = [name for name in EXPERIMENTS if name.startswith("lm/balance_")]
+TABLE_8 = [name for name in EXPERIMENTS if name.startswith("lm/news_")]
+TABLE_7 = [name for name in EXPERIMENTS if name not in TABLE_6 + TABLE_8]
 IN_SCALES = [scale for scale in SCALES if (CONF / "scale" / f"{scale}.yaml").exists()]
 PUBLISHED = CONF.parent / "results" / "published"
 
@@ -66,7 +69,19 @@ def differences(one: RunConfig, other: RunConfig) -> set[str]:
 def test_there_are_scales_and_experiments() -> None:
     assert {"smoke", "pocket", "paper"} <= {*IN_SCALES}
     assert [file.stem for file in (CONF / "scale").glob("*.yaml") if file.stem not in SCALES] == []
-    assert len(EXPERIMENTS) >= 7
+    assert (len(TABLE_6), len(TABLE_7), len(TABLE_8)) == (6, 15, 8)
+
+
+def test_every_printed_row_with_a_model_is_an_experiment() -> None:
+    """Jozefowicz's lstm_2048_512 is the model of the paper's own row; a 5-gram has no layers."""
+    printed = {
+        file: {row["model"] for row in read_published(PUBLISHED / f"{file}.csv")} for file in ("table_7", "table_8")
+    }
+    assert {f"lm/{row}" for row in printed["table_7"]} - {*TABLE_7} == {
+        "lm/kneser_ney_5gram",
+        "lm/lstm_2048_512_jozefowicz",
+    }
+    assert {f"lm/news_{row}" for row in printed["table_8"]} - {*TABLE_8} == {"lm/news_kneser_ney_5gram"}
 
 
 @pytest.mark.parametrize("scale", IN_SCALES)
@@ -77,7 +92,7 @@ def test_a_preset_is_checked_against_the_schema_and_builds(experiment: str, scal
     with torch.device("meta"):  # no memory for the weights
         model = LanguageModel(config.model, vocabulary_size=config.data.max_size or 793_471)
     assert (config.name, config.scale.name) == (experiment, scale)
-    assert model.config.d_model == config.scale.d_model
+    assert model.config.d_model % config.scale.d_model == 0
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
@@ -86,11 +101,24 @@ def test_a_scale_changes_sizes_and_budgets_only(experiment: str) -> None:
         assert differences(composed(experiment, scale), composed(experiment, "paper")) <= SIZES_AND_BUDGETS
 
 
+@pytest.mark.parametrize("rows", [TABLE_7, TABLE_8], ids=["table_7", "table_8"])
 @pytest.mark.parametrize("scale", IN_SCALES)
-def test_the_rows_of_a_table_differ_in_their_model_only(scale: str) -> None:
-    for experiment in EXPERIMENTS:
-        different = differences(composed(experiment, scale), composed(EXPERIMENTS[0], scale))
+def test_the_rows_of_a_table_differ_in_their_model_only(scale: str, rows: list[str]) -> None:
+    for experiment in rows:
+        different = differences(composed(experiment, scale), composed(rows[0], scale))
         assert all(name == "name" or name.startswith("model.") for name in different), different
+
+
+@pytest.mark.parametrize("scale", IN_SCALES)
+def test_the_rows_of_table_6_are_moe_256_with_other_weights_of_the_losses(scale: str) -> None:
+    different = [differences(composed(experiment, scale), composed("lm/moe_256", scale)) for experiment in TABLE_6]
+    assert all(names <= {"name", "balance.w_importance", "balance.w_load"} for names in different)
+
+
+@pytest.mark.parametrize("scale", ["pocket", "smoke"])
+def test_below_paper_scale_the_budget_of_all_tables_is_that_of_the_scale(scale: str) -> None:
+    different = differences(composed("lm/news_moe_256_h", scale), composed("lm/moe_256_h", scale))
+    assert {name for name in different if not name.startswith(("name", "optim.", "model.moe."))} == set()
 
 
 @pytest.mark.parametrize("scale", IN_SCALES)
@@ -109,42 +137,116 @@ def test_widths_keep_the_papers_proportions(scale: str) -> None:
     assert projected.lstm_units == 4 * projected.d_model
 
 
-def test_at_paper_scale_the_sizes_and_dropout_are_the_papers() -> None:
+def test_at_paper_scale_the_sizes_and_dropout_of_table_7_are_the_papers() -> None:
     printed = {row.model: row for row in table_7(PUBLISHED)}
-    for experiment in EXPERIMENTS:
+    twice_as_wide = {"lm/moe_34m", "lm/moe_143m", "lm/2xlstm_8192_1024"}
+    for experiment in TABLE_7:
         config = composed(experiment, "paper")
-        assert (config.model.d_model, config.scale.d_hidden, config.model.num_sampled) == (512, 1024, 8192)
+        assert config.model.d_model == (1024 if experiment in twice_as_wide else 512)
+        assert (config.scale.d_hidden, config.model.num_sampled) == (1024, 8192)
         assert config.model.dropout == printed[experiment.removeprefix("lm/")].drop_prob
         assert (config.balance.w_importance, config.balance.w_load) == (0.1, 0.1)
         assert (config.trainer.max_epochs, config.trainer.words_per_batch) == (10, 300_000)
         assert config.schedule.warmup_steps == 1000
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_a_preset_opens_with_its_row_and_its_command(experiment: str) -> None:
+def test_at_paper_scale_table_8_is_one_pass_in_large_batches() -> None:
+    for experiment in TABLE_8:
+        config = composed(experiment, "paper")
+        assert (config.trainer.max_epochs, config.trainer.words_per_batch) == (1, 2_500_000)
+        assert (config.data.max_size, config.model.dropout) == (100_000, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "num_groups"),
+    [
+        *[(f"lm/moe_{n}_h", 16) for n in (256, 1024, 4096)],
+        *[("lm/moe_34m", 32), ("lm/moe_143m", 32)],
+        *[(f"lm/news_moe_{n}_h", a) for n, a in ((256, 32), (1024, 32), (4096, 64))],
+        *[(f"lm/news_moe_{n}_h", a) for n, a in ((16384, 128), (65536, 256), (131072, 256))],
+    ],
+)
+def test_a_hierarchy_chooses_two_groups_and_two_experts_of_each(experiment: str, num_groups: int) -> None:
+    moe = composed(experiment, "paper").model.moe
+    assert moe is not None
+    assert (moe.num_groups, moe.gate.k) == (num_groups, 2)
+    if experiment.endswith("_h"):
+        assert moe.num_experts == int(experiment.split("_")[-2])
+
+
+def comment_of(experiment: str) -> str:
+    """What the file says before its settings, on one line, and that its command stands there."""
     lines = (CONF / "experiment" / f"{experiment}.yaml").read_text(encoding="utf-8").splitlines()
-    comment = "\n".join(line for line in lines if line.startswith("# "))
+    comment = [line.removeprefix("# ") for line in lines if line.startswith("# ")]
+    assert f"outrageous-train experiment={experiment}" in comment
+    return " ".join(comment)
+
+
+@pytest.mark.parametrize("experiment", TABLE_7)
+def test_a_preset_of_table_7_opens_with_its_row(experiment: str) -> None:
     row = experiment.removeprefix("lm/")
-    assert re.search(rf"^# Table 7, row {row}: .* In print: [\d.]+.*, [\d.]+M ops/timestep\.$", comment, re.MULTILINE)
-    assert f"\n# outrageous-train experiment={experiment}" in f"\n{comment}\n"
-    perplexity, ops = re.findall(r"In print: ([\d.]+).*, ([\d.]+)M ops", comment)[0]
+    perplexity, ops = _in_print(rf"Table 7, row {row}\b.*: ", comment_of(experiment))
     (printed,) = [each for each in table_7(PUBLISHED) if each.model == row]
-    assert (float(perplexity), float(ops)) == (printed.test_perplexity_10_epochs, printed.ops_per_timestep_millions)
+    expected = printed.test_perplexity_10_epochs or printed.test_perplexity_final
+    assert (perplexity, ops) == (expected, printed.ops_per_timestep_millions)
+
+
+@pytest.mark.parametrize("experiment", TABLE_8)
+def test_a_preset_of_table_8_opens_with_its_row(experiment: str) -> None:
+    row = experiment.removeprefix("lm/news_")
+    found = _in_print(rf"Table 8, row {row}: ", comment_of(experiment))
+    (printed,) = [each for each in read_published(PUBLISHED / "table_8.csv") if each["model"] == row]
+    assert found == (printed["test_perplexity_1_epoch"], printed["ops_per_timestep_millions"])
+
+
+def _in_print(opening: str, comment: str) -> tuple[float, float]:
+    [(perplexity, ops)] = re.findall(rf"{opening}.*\. In print: ([\d.]+).*, ([\d.]+)M ops/timestep\.", comment)
+    return float(perplexity), float(ops)
+
+
+def test_the_presets_of_table_6_are_its_rows_and_open_with_them() -> None:
+    for printed in read_published(PUBLISHED / "table_6.csv"):
+        w_importance, w_load = printed["w_importance"], printed["w_load"]
+        experiment = f"lm/balance_{w_importance:g}_{w_load:g}"
+        balance = composed(experiment, "paper").balance
+        assert (balance.w_importance, balance.w_load) == (w_importance, w_load)
+        numbers = [
+            float(number) for number in re.findall(r"(?<=[ .])\d+\.\d+", comment_of(experiment).split("experiment=")[0])
+        ]
+        assert numbers == [*printed.values()]
 
 
 @pytest.mark.parametrize("file", sorted((CONF / "sweep").glob("*.yaml")), ids=lambda file: file.stem)
 def test_a_sweep_lists_experiments_that_exist_and_names_its_group(file: Path) -> None:
     config = compose_train([f"sweep={file.stem}"], with_hydra=True)
-    swept = [name.strip() for name in config.hydra.sweeper.params.experiment.split(",")]
-    assert {*swept} <= {*EXPERIMENTS}
-    assert len(swept) == len({*swept}) > 1
+    names = swept(file.stem)
+    assert {*names} <= {*EXPERIMENTS}
+    assert len(names) == len({*names}) > 1
     assert config.hydra.mode.name == "MULTIRUN"
     assert (config.logger.group, config.logger.tags) == (file.stem, [file.stem])
 
 
-def test_the_ladder_is_every_row_of_table_7_without_a_hierarchy() -> None:
-    config = compose_train(["sweep=table_7"], with_hydra=True)
-    assert sorted(config.hydra.sweeper.params.experiment.split(",")) == EXPERIMENTS
+def swept(sweep: str) -> list[str]:
+    config = compose_train([f"sweep={sweep}"], with_hydra=True)
+    return [name.strip() for name in config.hydra.sweeper.params.experiment.split(",")]
+
+
+def test_sweeps_of_tables_are_whole() -> None:
+    assert sorted(swept("table_6")) == TABLE_6
+    assert sorted(swept("table_7_whole")) == TABLE_7
+    assert sorted(swept("table_8")) == sorted(swept("figure_3")) == TABLE_8
+
+
+def test_the_ladder_is_the_flat_models_of_table_7_and_their_baselines() -> None:
+    baselines = {"lm/lstm_2048_512", "lm/4xlstm_512"}
+    models = {name: composed(name, "paper").model for name in TABLE_7}
+    flat_models = {name for name, model in models.items() if model.moe and model.moe.num_groups is None}
+    assert {*swept("table_7")} == baselines | flat_models
+
+
+def test_figure_2_left_is_the_models_of_eight_million_operations() -> None:
+    assert {*swept("figure_2_left")} == {f"lm/{row}" for row in equal_ops_rows(table_7(PUBLISHED))}
+    assert {"lm/moe_4096_h", "lm/moe_34m", "lm/moe_143m"} <= {*swept("figure_2_right")}
 
 
 @pytest.mark.parametrize("file", sorted(CONF.rglob("*.yaml")), ids=lambda file: file.relative_to(CONF).as_posix())

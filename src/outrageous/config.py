@@ -58,6 +58,7 @@ class LanguageModelConfig:
         d_model: width of everything between the layers.
         layers: from the embedding to the softmax.
         lstm_units: units of every LSTM; projected to d_model where larger.
+        project_lstm: project where there are d_model units, too.
         dropout: probability with which a value is dropped after each layer but the softmax.
         num_sampled: classes drawn for the sampled softmax.
         moe: null where no layer is an MoE.
@@ -69,6 +70,7 @@ class LanguageModelConfig:
     dropout: float
     num_sampled: int
     moe: MoEConfig | None = None
+    project_lstm: bool = False
 
 
 @dataclass
@@ -100,8 +102,6 @@ class CorpusConfig:
     split_seed: int = 0
 
 
-@dataclass
-class OptimizerConfig:
 class ExpertOptimizer(Enum):
     """How the weights of experts are updated: by Adam as all others, or with its state factored (appendix D), or so
     without even forming their gradient."""
@@ -111,6 +111,8 @@ class ExpertOptimizer(Enum):
     gradient_free = "gradient_free"
 
 
+@dataclass
+class OptimizerConfig:
     """Adam.
 
     Attributes:

@@ -81,3 +81,23 @@ def test_every_sentence_starts_from_zero() -> None:
 def test_units_cannot_be_fewer_than_outputs() -> None:
     with pytest.raises(ValueError, match=r"num_units=3.*d_model=4"):
         LSTM(4, 3)
+
+
+def test_a_projection_of_as_many_units_is_one_that_recurs() -> None:
+    """h from gates W·r with r = P·h, as Sak et al. write it, against gates (W·P)·h and a projection afterwards."""
+    layer = LSTM(3, 3, project=True).double()
+    recurrence, projection = torch.randn(12, 3, dtype=torch.float64), torch.randn(3, 3, dtype=torch.float64)
+    with torch.no_grad():
+        layer.lstm.get_parameter("weight_hh_l0").copy_(recurrence @ projection)
+        layer.projection.get_parameter("weight").copy_(projection)
+    weights = dict(layer.lstm.named_parameters())
+    x = torch.randn(4, 3, dtype=torch.float64)
+    output = cell = x.new_zeros(3)
+    expected = []
+    for word in x:
+        gates = weights["weight_ih_l0"] @ word + weights["bias_ih_l0"] + recurrence @ output + weights["bias_hh_l0"]
+        i, f, g, o = gates.split(3)
+        cell = torch.sigmoid(f) * cell + torch.sigmoid(i) * torch.tanh(g)
+        output = projection @ (torch.sigmoid(o) * torch.tanh(cell))
+        expected.append(output)
+    assert_close(layer(x.unsqueeze(0)).squeeze(0), torch.stack(expected), rtol=1e-9, atol=1e-9)

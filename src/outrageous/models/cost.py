@@ -48,9 +48,7 @@ def cost(model: LanguageModel) -> Cost:
 
 def _layer_ops(layer: nn.Module) -> int:
     if isinstance(layer, LSTM):
-        d_model, units = layer.d_model, layer.num_units
-        projection = units * d_model if units != d_model else 0
-        return 4 * units * (d_model + d_model) + projection  # input and recurrence are both d_model wide
+        return _num_params(layer)  # each weight is used once
     assert isinstance(layer, MoE)
     return _moe_ops(layer)
 

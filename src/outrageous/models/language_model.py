@@ -73,7 +73,7 @@ class LanguageModel(nn.Module):
 
     def _build(self, layer: Layer) -> nn.Module:
         if layer is Layer.lstm:
-            return LSTM(self.config.d_model, self.config.lstm_units)
+            return LSTM(self.config.d_model, self.config.lstm_units, self.config.project_lstm)
         assert self.config.moe is not None
         return build_moe(self.config.moe, self.config.d_model)
 

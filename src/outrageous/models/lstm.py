@@ -8,17 +8,28 @@ class LSTM(nn.Module):
     """One LSTM layer D → D, projected where it has other than D units; the projection is also what recurs
     (Sak et al., 2014). Every sentence starts from a state of zeros.
 
+    A projection D → D, of which PyTorch's LSTM knows nothing, follows upon one that does not recur. That is no other
+    model: a projection P that recurs makes the recurrence W·P, and any such product is a matrix the LSTM can learn.
+
     The forget gates' biases start at 1, as in Jozefowicz et al. (2016); the paper does not name its initialisation.
     """
 
-    def __init__(self, d_model: int, num_units: int) -> None:
-        """Raises ValueError if num_units < d_model: a projection cannot be wider than what it projects."""
+    def __init__(self, d_model: int, num_units: int, project: bool = False) -> None:
+        """
+        Args:
+            project: project where there are D units, too.
+
+        Raises:
+            ValueError: num_units < d_model. A projection cannot be wider than what it projects.
+        """
         super().__init__()
         if num_units < d_model:
             raise ValueError(f"num_units={num_units}: an LSTM with d_model={d_model} outputs needs at least that many")
         self.d_model, self.num_units = d_model, num_units
         projection = d_model if num_units > d_model else 0
         self.lstm = nn.LSTM(d_model, num_units, batch_first=True, proj_size=projection)
+        square = project and num_units == d_model
+        self.projection = nn.Linear(d_model, d_model, bias=False) if square else nn.Identity()
         with torch.no_grad():  # gates lie in the order input, forget, cell, output
             forget = slice(num_units, 2 * num_units)
             self.lstm.get_parameter("bias_ih_l0")[forget] = 1.0  # PyTorch adds two biases
@@ -26,4 +37,5 @@ class LSTM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [B, L, D] -> [B, L, D]. Padding must stand at the end of a sentence, where it cannot reach any word."""
-        return self.lstm(x)[0]
+        out: Tensor = self.projection(self.lstm(x)[0])
+        return out
