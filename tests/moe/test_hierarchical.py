@@ -102,7 +102,8 @@ def twin(layer: MoE, x: Tensor, seed: int) -> Result:
     """Eq. 12-14, group by group, token by token, expert by expert; the noise drawn as the layer draws it from seed."""
     mixtures = layer.experts
     assert isinstance(mixtures, Mixtures)
-    num_groups, per_group = mixtures.num_experts, mixtures.experts.num_experts // mixtures.num_experts
+    assert isinstance(mixtures.gates, NoisyTopKGates | StrictlyBalancedGates)
+    num_groups, per_group = mixtures.gates.num_groups, mixtures.gates.experts_per_group
     torch.manual_seed(seed)
     tokens = list(x.unbind(0))
     draws = layer.training and isinstance(layer.gate, NoisyTopKGate)
