@@ -75,6 +75,24 @@ def test_cost_against_the_number_of_experts(
     assert (folder / "cost.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_what_memory_savings_save_and_cost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["memory", *SMALL, "--save"]) == 0
+    folder = tmp_path / "results" / "benchmarks"
+    rows = json.loads((folder / "memory.json").read_text())["figures"]["rows"]
+    assert len({(row["optimizer"], row["recompute"]) for row in rows}) == len(rows) == 6
+    assert all(row["seconds"] > 0 for row in rows)
+    kept = {row["optimizer"]: (row["weights"], row["gradients"], row["state"]) for row in rows}
+    # Two weights of 4 experts, 8 by 24: 1,536 numbers of 4 bytes. Adam's state: two more of each, and a step of each
+    # weight; the factored one's 8 + 24 means for each of 192 numbers.
+    assert kept["adam"] == (4, 4, pytest.approx(8 + 8 / 1536))
+    assert kept["factored_adam"] == (4, 4, pytest.approx(4 * 32 / 192 + 8 / 1536))
+    assert kept["gradient_free"] == (4, 0, kept["factored_adam"][2])
+    assert (folder / "memory.md").read_text() in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

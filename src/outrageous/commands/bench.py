@@ -4,9 +4,10 @@ python -m outrageous.commands.bench batching                       batches from 
 python -m outrageous.commands.bench step lm/moe_1_wide lm/moe_32   whole training steps, alternately
 python -m outrageous.commands.bench layer                          one MoE layer, what bounds it, other packages' layers
 python -m outrageous.commands.bench cost                           one layer against the number of experts
+python -m outrageous.commands.bench memory                         what each memory saving of appendix D saves and costs
 
 Prints medians and ratios; --save also writes them to results/benchmarks/, with commit, versions and hardware. Further
-arguments with = are settings: for batching and step as outrageous-train takes them, for layer and cost sizes, such as
+arguments with = are settings: for batching and step as outrageous-train takes them, for the others sizes, such as
 experts=4,32 tokens=2048,8192 d_model=512 d_hidden=1024 k=4.
 """
 
@@ -22,10 +23,11 @@ from typing import Any
 from outrageous.commands.errors import one_clear_message
 from outrageous.errors import UserError
 
-ROUNDS = {"batching": 5, "step": 30, "layer": 5, "cost": 5}
+ROUNDS = {"batching": 5, "step": 30, "layer": 5, "cost": 5, "memory": 5}
 SIZES = {
     "layer": {"experts": [4, 32, 256, 1024], "tokens": [2048, 8192], "d_model": [512], "d_hidden": [1024], "k": [4]},
     "cost": {"experts": [16, 64, 256, 1024], "tokens": [8192], "d_model": [512], "d_hidden": [1024], "k": [4]},
+    "memory": {"experts": [256], "tokens": [2048], "d_model": [512], "d_hidden": [1024], "k": [4]},
 }
 
 
@@ -48,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     settings = [argument for argument in arguments.arguments if "=" in argument]
     if arguments.what == "step" and not experiments:
         raise UserError("step: name the experiments to compare, such as lm/moe_1_wide lm/moe_32")
-    measure = {"batching": _batching, "step": _step, "layer": _layer, "cost": _cost}[arguments.what]
+    measure = {"batching": _batching, "step": _step, "layer": _layer, "cost": _cost, "memory": _memory}[arguments.what]
     content = _origin(arguments, sys.argv[1:] if argv is None else argv)
     files = measure(content, arguments, experiments, settings)
     if arguments.save:
@@ -144,6 +146,23 @@ def _cost(
     text, drawing = cost_markdown(content), cost_figure(content)
     print(text, end="")
     return {"cost.json": _json(content), "cost.md": text.encode(), "cost.svg": drawing.svg, "cost.png": drawing.png}
+
+
+def _memory(
+    content: dict[str, Any], arguments: argparse.Namespace, experiments: list[str], settings: list[str]
+) -> dict[str, bytes]:
+    from outrageous.results.savings_table import savings_markdown
+    from outrageous.training.contestants import LayerSize
+    from outrageous.training.memory_benchmark import measure_savings
+
+    sizes = _sizes(arguments.what, [*experiments, *settings])
+    (num_experts,), (num_tokens,) = sizes["experts"], sizes["tokens"]
+    (d_model,), (d_hidden,), (k,) = sizes["d_model"], sizes["d_hidden"], sizes["k"]
+    size = LayerSize(num_experts, num_tokens, d_model, d_hidden, k)
+    content["figures"] = measure_savings(size, arguments.rounds, arguments.threads)
+    text = savings_markdown(content)
+    print(text, end="")
+    return {"memory.json": _json(content), "memory.md": text.encode()}
 
 
 def _sizes(what: str, settings: list[str]) -> dict[str, list[int]]:

@@ -19,7 +19,7 @@ RATIOS = [
 def layer_markdown(content: dict[str, Any]) -> str:
     """The saved content of `bench layer` -> a summary, peak memory, and a table for each size."""
     figures = content["figures"]
-    parts = ["# Speed of one layer", _origin(content), "## Summary", _summary(figures["sizes"])]
+    parts = ["# Speed of one layer", origin(content), "## Summary", _summary(figures["sizes"])]
     if figures["peaks"]:
         parts += ["## Peak memory of a process that trains our layer", _peaks(figures["peaks"])]
     for size in figures["sizes"]:
@@ -41,11 +41,11 @@ def cost_markdown(content: dict[str, Any]) -> str:
         "\n\n".join(
             [
                 "# Cost against the number of experts",
-                _origin(content),
+                origin(content),
                 f"Forward + backward in milliseconds at T = {figures['num_tokens']}, k = {figures['k']}, "
                 f"d = {figures['d_model']}, H = {figures['d_hidden']}; medians of {figures['num_rounds']} rounds. The "
                 "hierarchies have about √N groups. Exponent: the slope of a straight line fitted to the logarithms.",
-                _table(["N", *curves], rows),
+                markdown_table(["N", *curves], rows),
                 f"At N = {largest} flat gating costs {times:.1f} times as much as hierarchical gating.",
             ]
         )
@@ -69,7 +69,8 @@ def exponent(curve: dict[int, float]) -> float:
     return sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True)) / variance if variance else math.nan
 
 
-def _origin(content: dict[str, Any]) -> str:
+def origin(content: dict[str, Any]) -> str:
+    """Where saved figures come from: command, machine, versions, commit."""
     hardware = content["hardware"]
     named = ", ".join(f"{name} {content['versions'][name]}" for name in PACKAGES if name in content["versions"])
     machine = hardware["accelerator"] or hardware["cpu"]
@@ -89,7 +90,8 @@ def _summary(sizes: list[dict[str, Any]]) -> str:
             (str(size["num_experts"]), str(size["num_tokens"]), *ratios, _ratio(steps["peer"], _fastest(steps, PLAIN)))
         )
     headings = ["N", "T", *(heading for heading, _, _ in RATIOS), "fastest peer / our fastest, whole step"]
-    return f"Seconds of one over seconds of the other: forward + backward, unless said.\n\n{_table(headings, rows)}"
+    table = markdown_table(headings, rows)
+    return f"Seconds of one over seconds of the other: forward + backward, unless said.\n\n{table}"
 
 
 def _fastest(seconds: dict[str, float | None], part_of_name: str) -> float | None:
@@ -102,7 +104,7 @@ def _peaks(peaks: list[dict[str, Any]]) -> str:
         for peak in peaks
         for optimizer, num_bytes in peak["bytes"].items()
     ]
-    return _table(["N", "T", "optimizer", "GB"], rows)
+    return markdown_table(["N", "T", "optimizer", "GB"], rows)
 
 
 def _contestants(size: dict[str, Any]) -> str:
@@ -120,7 +122,7 @@ def _contestants(size: dict[str, Any]) -> str:
     ]
     headings = ["layer", "forward + backward, ms", "experts' products / it", "all products / it", "whole step, ms", ""]
     setting = f"d = {size['d_model']}, H = {size['d_hidden']}, k = {size['k']}; medians of {size['num_rounds']} rounds."
-    return f"{setting}\n\n{_table(headings, rows)}"
+    return f"{setting}\n\n{markdown_table(headings, rows)}"
 
 
 def _ratio(numerator: float | None, denominator: float | None) -> str:
@@ -131,6 +133,7 @@ def _milliseconds(seconds: float | None) -> str:
     return f"{1000 * seconds:,.{0 if seconds >= 0.1 else 2}f}" if seconds else "-"
 
 
-def _table(headings: list[str], rows: Iterable[tuple[str, ...]]) -> str:
+def markdown_table(headings: list[str], rows: Iterable[tuple[str, ...]]) -> str:
+    """All columns but the first are aligned to the right."""
     alignment = ["---" if index == 0 else "---:" for index in range(len(headings))]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (headings, alignment, *rows))

@@ -19,10 +19,11 @@ def peak_memory(work: Callable[..., object], *arguments: Any) -> int:
 
 def _run(work: Callable[..., object], arguments: tuple[Any, ...]) -> int:
     work(*arguments)
-    return _peak_of_this_process()
+    return peak_of_this_process()
 
 
-def _peak_of_this_process(status: Path = Path("/proc/self/status")) -> int:
+def peak_of_this_process(status: Path = Path("/proc/self/status")) -> int:
+    """Most bytes that were resident at a time, so far."""
     if status.is_file():  # Linux, where getrusage counts the parent's memory too
         (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
         return int(line.split()[1]) * 1024
