@@ -130,6 +130,25 @@ def test_ties_in_evaluation_give_every_expert_half_a_chance() -> None:
     assert routing.load.tolist() == [5] * 6  # each at its threshold: Φ(0) = 1/2 for each of ten tokens
 
 
+@given(st.data(), st.integers(2, 6), st.integers(1, 4))
+def test_the_load_is_the_same_whichever_of_tied_experts_are_chosen(
+    data: st.DataObject, num_experts: int, num_tokens: int
+) -> None:
+    """Eq. 8-9 by their letter, for logits of which many are equal, in units of the noise's standard deviation."""
+    k = data.draw(st.integers(1, num_experts - 1))
+    row = st.lists(st.integers(-1, 1), min_size=num_experts, max_size=num_experts)
+    units = [data.draw(row) for _ in range(num_tokens)]
+    gate = gate_of_logits(k, num_experts)
+    routing = gate(LN2 * torch.tensor(units, dtype=torch.float64))
+    expected = [0.0] * num_experts
+    for logits in units:
+        for i in range(num_experts):
+            kth_excluding = sorted(logits[:i] + logits[i + 1 :], reverse=True)[k - 1]
+            expected[i] += (1 + math.erf((logits[i] - kth_excluding) / math.sqrt(2))) / 2
+    assert routing.load.tolist() == pytest.approx(expected, abs=1e-9)
+    assert torch.bincount(routing.token).tolist() == [k] * num_tokens
+
+
 @given(st.data(), st.integers(0, 20), st.integers(1, 9), st.booleans(), st.sampled_from(["random", "zero", "extreme"]))
 def test_what_holds_for_every_routing(
     data: st.DataObject, num_tokens: int, num_experts: int, training: bool, logits: str

@@ -78,6 +78,21 @@ def test_the_loss_is_of_words_and_balance(build: Build, batch: Batch) -> None:
     assert step["utilisation"][0].keys() == {"cv_importance", "cv_load", "max_over_mean_load"}
 
 
+def test_thresholds_of_strictly_balanced_gates_are_trained_and_used_in_evaluation(build: Build, batch: Batch) -> None:
+    module = build("gate=strictly_balanced", "model.moe.num_experts=8")
+    step = module.training_step(batch, 0)
+    step["loss"].backward()
+    [log_threshold] = [weight for name, weight in module.named_parameters() if name.endswith("log_threshold")]
+    assert log_threshold.grad is not None
+    assert log_threshold.grad.ne(0).all()
+    assert step["tokens_per_expert"][0].tolist() == [math.ceil(4 * batch.num_tokens / 8)] * 8
+    module.eval().on_validation_epoch_start()
+    assert module.validation_step(batch, 0)["tokens_per_expert"][0].tolist() == [0] * 8  # all gates equal thresholds
+    with torch.no_grad():
+        log_threshold[:3] -= 1
+    assert module.validation_step(batch, 0)["tokens_per_expert"][0].tolist() == [batch.num_tokens] * 3 + [0] * 5
+
+
 def test_a_model_without_an_moe_has_no_balance_to_keep(build: Build, batch: Batch) -> None:
     step = build("experiment=lm/4xlstm_512").training_step(batch, 0)
     assert step["balance_loss"] == 0
