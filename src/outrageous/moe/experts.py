@@ -35,7 +35,7 @@ class FeedForwardExperts(nn.Module):
         Args:
             d_hidden: width of the hidden layer, or of each of several.
             recompute: keep no hidden activations for the backward pass but compute them there again (appendix D).
-            keep_memory: on a CPU, put the activations and gradients of each step where those of the step before were,
+            keep_memory: on a CPU, put rows, activations and gradients of each step where those of the step before were,
                 rather than give that memory back and get it afresh. Faster, at as much memory as the largest step used.
 
         Raises:

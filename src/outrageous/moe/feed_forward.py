@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from outrageous.moe.factors import GradientFactors, factors_of
 from outrageous.moe.grouped import same_dtype
-from outrageous.moe.memory import KeptMemory
+from outrageous.moe.memory import KeptMemory, empty
 
 # Elementwise work is done on blocks of about so many rows: few enough for a block to stay in the cache between a
 # product and what follows it, and enough for small experts to share the cost of a call.
@@ -84,7 +84,7 @@ class _FeedForward(torch.autograd.Function):
         inputs = [_Rows(rows, kept=True)]
         for layer, weight in enumerate(layers[:-1]):
             inputs.append(_empty_rows(memory, f"activations {layer}", rows, weight.shape[1], blocks, not recompute))
-        out = _empty(memory, "result", rows, len(rows), layers[-1].shape[1])
+        out = empty(memory, "result", rows, len(rows), layers[-1].shape[1])
         for block in blocks:
             last_input = _hidden_layers(block, inputs, layers)
             _linear(block, last_input, layers[-1], out[block.rows]).mul_(scale[block.rows])
@@ -105,10 +105,10 @@ class _FeedForward(torch.autograd.Function):
         inputs = [_Rows(rows, kept=True), *(_Rows(h, kept=True) for h in hidden)]
         if ctx.recompute:
             inputs += [rows_of("activations", layer, kept) for layer, kept in enumerate(collected[1:])]
-        delta = [_Rows(_empty(ctx.memory, "gradient of rows", rows, *rows.shape), kept=True)]
+        delta = [_Rows(empty(ctx.memory, "gradient of rows", rows, *rows.shape), kept=True)]
         delta += [rows_of("deltas", layer, kept) for layer, kept in enumerate(collected)]
         grads = [
-            None if skip else _empty(ctx.memory, f"gradient of weight {layer}", weight, *weight.shape)
+            None if skip else empty(ctx.memory, f"gradient of weight {layer}", weight, *weight.shape)
             for layer, (weight, skip) in enumerate(zip(layers, collected, strict=True))
         ]
         grad_scale = rows.new_empty(len(rows))
@@ -137,15 +137,11 @@ def _blocks(counts: list[int]) -> list[_Block]:
     return blocks
 
 
-def _empty(memory: KeptMemory | None, purpose: str, like: Tensor, *shape: int) -> Tensor:
-    return like.new_empty(shape) if memory is None else memory.empty(purpose, like, *shape)
-
-
 def _empty_rows(
     memory: KeptMemory | None, purpose: str, like: Tensor, width: int, blocks: list[_Block], kept: bool
 ) -> _Rows:
     num_rows = blocks[-1].rows.stop if kept else max(block.rows.stop - block.rows.start for block in blocks)
-    return _Rows(_empty(memory, purpose, like, num_rows, width), kept)
+    return _Rows(empty(memory, purpose, like, num_rows, width), kept)
 
 
 def _hidden_layers(block: _Block, inputs: list[_Rows], layers: Sequence[Tensor]) -> Tensor:

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
+from outrageous.moe.memory import KeptMemory
 from outrageous.moe.routing import MoEReport, Routing, combine, gather
 
 
@@ -43,8 +44,9 @@ class Mixtures(nn.Module):
             load=_load(routing, inner.load),
             threshold_loss=routing.threshold_loss + inner.threshold_loss,
         )
-        out, report = self.experts(gather(rows, inner.token), inner)
-        return combine(out, inner.token, len(rows)), report
+        memory: KeptMemory | None = getattr(self.experts, "memory", None)
+        out, report = self.experts(gather(rows, inner.token, memory), inner)
+        return combine(out, inner.token, len(rows), memory), report
 
 
 def _load(primary: Routing, secondary_load: Tensor) -> Tensor:

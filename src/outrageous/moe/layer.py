@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from outrageous.moe.memory import KeptMemory
 from outrageous.moe.routing import MoEReport, combine, gather
 
 
@@ -16,7 +17,7 @@ class MoE(nn.Module):
         Args:
             gate: x [T, D] -> `Routing` among gate.num_experts experts.
             experts: (rows [S, D], routing) -> (rows [S, D], each times its weight, and a `MoEReport`), for
-                experts.num_experts experts.
+                experts.num_experts experts. Where they have a `memory`, a `KeptMemory`, their rows are put there too.
 
         Raises:
             ValueError: the two numbers of experts differ.
@@ -30,5 +31,6 @@ class MoE(nn.Module):
         """x [..., D] -> y [..., D] and the report. All leading axes are tokens (§3.1: one call for all time steps)."""
         tokens = x.reshape(-1, x.shape[-1])  # [T, D]
         routing = self.gate(tokens)
-        rows, report = self.experts(gather(tokens, routing.token), routing)  # [S, D], G(x)_i · E_i(x)
-        return combine(rows, routing.token, len(tokens)).view(x.shape), report  # Eq. 1
+        memory: KeptMemory | None = getattr(self.experts, "memory", None)
+        rows, report = self.experts(gather(tokens, routing.token, memory), routing)  # [S, D], G(x)_i · E_i(x)
+        return combine(rows, routing.token, len(tokens), memory).view(x.shape), report  # Eq. 1

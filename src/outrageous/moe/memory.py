@@ -41,6 +41,11 @@ class KeptMemory:
         return KeptMemory, ()
 
 
+def empty(memory: KeptMemory | None, purpose: str, like: Tensor, *shape: int) -> Tensor:
+    """From `memory`, if there is one."""
+    return like.new_empty(shape) if memory is None else memory.empty(purpose, like, *shape)
+
+
 def _map(num_bytes: int) -> mmap.mmap:
     # Private: a forked process must not write into its parent's.
     block = mmap.mmap(-1, num_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from outrageous.moe.memory import KeptMemory, empty
+
 
 @dataclass(frozen=True)
 class MoEReport:
@@ -75,14 +77,17 @@ def route(token: Tensor, expert: Tensor, weight: Tensor, load: Tensor, threshold
     )
 
 
-def gather(tokens: Tensor, token: Tensor) -> Tensor:
-    """tokens [T, D] -> [S, D], the rows that `token` [S] names."""
-    return _Gather.apply(tokens, token)
+def gather(tokens: Tensor, token: Tensor, memory: KeptMemory | None = None, purpose: str = "rows") -> Tensor:
+    """tokens [T, D] -> [S, D], the rows that `token` [S] names; put into `memory`, if there is one, for `purpose`."""
+    return _Gather.apply(tokens, token, memory, purpose)
 
 
-def combine(rows: Tensor, token: Tensor, num_tokens: int) -> Tensor:
-    """rows [S, D] of tokens [S] -> [num_tokens, D]: the sum over each token's rows, zero for a token without any."""
-    return _Combine.apply(rows, token, num_tokens)
+def combine(rows: Tensor, token: Tensor, num_tokens: int, memory: KeptMemory | None = None) -> Tensor:
+    """rows [S, D] of tokens [S] -> [num_tokens, D]: the sum over each token's rows, zero for a token without any.
+
+    memory: where the gradient of rows is put, if there is one.
+    """
+    return _Combine.apply(rows, token, num_tokens, memory)
 
 
 class _Gather(torch.autograd.Function):
@@ -90,26 +95,28 @@ class _Gather(torch.autograd.Function):
     here every token's rows are found first and summed in their order, which is faster and always the same sum."""
 
     @staticmethod
-    def forward(ctx: Any, tokens: Tensor, token: Tensor) -> Tensor:
+    def forward(ctx: Any, tokens: Tensor, token: Tensor, memory: KeptMemory | None, purpose: str) -> Tensor:
         ctx.save_for_backward(token)
         ctx.num_tokens = len(tokens)
-        return tokens.index_select(0, token)
+        rows = empty(memory, purpose, tokens, len(token), tokens.shape[1])
+        return torch.index_select(tokens, 0, token, out=rows)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         (token,) = ctx.saved_tensors
-        return combine(grad, token, ctx.num_tokens), None
+        return combine(grad, token, ctx.num_tokens), None, None, None
 
 
 class _Combine(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, token: Tensor, num_tokens: int) -> Tensor:
+    def forward(ctx: Any, rows: Tensor, token: Tensor, num_tokens: int, memory: KeptMemory | None) -> Tensor:
         ctx.save_for_backward(token)
+        ctx.memory = memory
         rows_per_token = torch.bincount(token, minlength=num_tokens)
         first_row = rows_per_token.cumsum(0) - rows_per_token
         return F.embedding_bag(token.argsort(stable=True), rows, first_row, mode="sum")
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         (token,) = ctx.saved_tensors
-        return gather(grad, token), None, None
+        return gather(grad, token, ctx.memory, "gradient of the result"), None, None, None
