@@ -4,8 +4,11 @@ PYTHON :=# a Python 3.11 or 3.12 to build .venv with; empty: the first of python
 SCALE := pocket
 SEEDS := 0
 READY := .venv/ready
+# uv does not read pip's settings: local wheels are passed on.
+INSTALL = $${PIP_FIND_LINKS:+env UV_FIND_LINKS="$$(printf '%s' "$$PIP_FIND_LINKS" | tr ' ' ',')"} \
+	.venv/bin/python -m uv pip install --python .venv/bin/python --constraint constraints.txt
 
-.PHONY: help setup reproduce-lm report test test-slow check format lint types imports clean
+.PHONY: help setup reproduce-lm audit report bench test test-slow check format lint types imports clean
 
 help: ## say what can be made (default)
 	@echo 'make TARGET, where TARGET is'
@@ -17,8 +20,16 @@ setup: $(READY) ## make .venv with the package and its tools (every other target
 reproduce-lm: $(READY) ## train table 7's ladder, then print and draw it beside the paper (SCALE=pocket SEEDS=0, or SEEDS=0,1,2)
 	.venv/bin/python -m outrageous.commands.reproduce table_7 --scale $(SCALE) --seeds $(SEEDS)
 
+audit: $(READY) ## count every model of tables 1, 7 and 8 and write the sizes beside the printed ones
+	.venv/bin/python -m outrageous.commands.audit --save
+
 report: $(READY) ## draw tables and figures again from the committed records
 	.venv/bin/python -m outrageous.commands.report
+
+bench: $(READY) ## measure one MoE layer beside other packages', and against the number of experts (an hour or two)
+	$(INSTALL) --quiet --editable '.[dev,bench]'
+	.venv/bin/python -m outrageous.commands.bench layer --save
+	.venv/bin/python -m outrageous.commands.bench cost --save
 
 test: $(READY) ## run the tests (all but the slow ones)
 	.venv/bin/python -m pytest
@@ -48,7 +59,6 @@ clean: ## delete caches (never outputs/, results/ or .venv)
 
 # .venv-unfinished stands beside .venv while it is being made. Where it is found, an earlier set-up was interrupted:
 # packages may be half there, so .venv is made afresh. A finished .venv is brought up to date with its own interpreter.
-# uv does not read pip's settings: local wheels are passed on.
 $(READY): pyproject.toml constraints.txt
 	@set -e; \
 	if [ -e .venv-unfinished ]; then echo 'An earlier set-up was interrupted: starting afresh.'; rm -rf .venv; fi; \
@@ -69,6 +79,5 @@ $(READY): pyproject.toml constraints.txt
 	echo '[2/3] uv, which installs faster than pip'; \
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv; \
 	echo '[3/3] the package, its dependencies and its tools, in the versions of constraints.txt (PyTorch is large)'; \
-	if [ -n "$${PIP_FIND_LINKS-}" ]; then UV_FIND_LINKS=$$(printf '%s' "$$PIP_FIND_LINKS" | tr ' ' ','); export UV_FIND_LINKS; fi; \
-	.venv/bin/python -m uv pip install --python .venv/bin/python --constraint constraints.txt --editable '.[dev]'; \
+	$(INSTALL) --editable '.[dev]'; \
 	touch $(READY); rm .venv-unfinished

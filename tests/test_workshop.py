@@ -93,7 +93,8 @@ def test_ranks_stay_out_of_the_layer() -> None:
 def test_every_direct_dependency_is_pinned_within_its_range() -> None:
     lines = [line for line in read("constraints.txt").splitlines() if line and not line.startswith("#")]
     pins = dict(line.split("==") for line in lines)
-    direct = [Requirement(text) for text in [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]]
+    extras = [text for extra in PROJECT["optional-dependencies"].values() for text in extra]
+    direct = [Requirement(text) for text in [*PROJECT["dependencies"], *extras]]
     assert set(pins) == {requirement.name for requirement in direct} | {"uv"}
     outside = [str(requirement) for requirement in direct if pins[requirement.name] not in requirement.specifier]
     assert not outside
