@@ -153,8 +153,13 @@ def test_perplexity_is_the_inverse_geometric_mean() -> None:
 
 @pytest.mark.parametrize(
     ("tokens", "order", "message"),
-    [([A, EOS], 5, "does not start with <s>, id 4"), ([], 5, "does not start"), ([BOS, 5], 5, "vocabulary of 5")]
-    + [([BOS, -1], 5, "ids -1 to 4"), ([BOS, EOS], 0, "order=0")],
+    [
+        ([A, EOS], 5, "does not start with <s>, id 4"),
+        ([], 5, "does not start"),
+        ([BOS, 5], 5, "vocabulary of 5"),
+        ([BOS, -1], 5, "ids -1 to 4"),
+        ([BOS, EOS], 0, "order=0"),
+    ],
 )
 def test_what_is_no_stream_is_refused(tokens: list[int], order: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):

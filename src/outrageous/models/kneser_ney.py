@@ -36,7 +36,7 @@ class _Order:
 
 
 class KneserNey:
-    """A model of `order` words, estimated from a stream of ids. Float64; some 100 bytes a word of it while estimating.
+    """A model of `order` words, estimated from a stream of ids. Float64; some 150 bytes a word of it while estimating.
 
     Attributes:
         num_ngrams: distinct n-grams of all lengths, `<s>` alone not among them.
@@ -49,8 +49,7 @@ class KneserNey:
         if order < 1:
             raise ValueError(f"order={order}: must be at least 1")
         self.vocabulary_size, self.bos_id = vocabulary_size, bos_id
-        tokens = self._checked(tokens)
-        counts, keys, suffixes = _count(tokens, vocabulary_size, bos_id, order)
+        counts, keys, suffixes = _count(self._checked(tokens), vocabulary_size, bos_id, order)
         self._orders: list[_Order] = []
         for n in range(order):
             adjusted = counts[n]
@@ -67,26 +66,26 @@ class KneserNey:
     def log_probabilities(self, tokens: NDArray[np.integer]) -> Floats:
         """Natural logarithms, one for each id of the stream that is not `<s>`, in their order. Raises ValueError as
         the constructor does."""
-        tokens = self._checked(tokens)
-        is_bos = tokens == self.bos_id
-        ids = np.zeros_like(tokens)  # of the words so far; before the first order, the one empty context
-        probability = np.full(len(tokens), 1 / (self.vocabulary_size - 1))
+        words = self._checked(tokens)
+        is_bos = words == self.bos_id
+        ids = np.zeros_like(words)  # of the words so far; before the first order, the one empty context
+        probability = np.full(len(words), 1 / (self.vocabulary_size - 1))
         for n, order in enumerate(self._orders):
             contexts = _contexts(ids, is_bos) if n else ids
             seen = contexts >= 0
             probability[seen] *= order.backoff[contexts[seen]]
-            ids = _look_up(order.keys, contexts, tokens, self.vocabulary_size)
+            ids = _look_up(order.keys, contexts, words, self.vocabulary_size)
             found = ids >= 0
             probability[found] += order.share[ids[found]]
         return np.log(probability[~is_bos])
 
     def _checked(self, tokens: NDArray[np.integer]) -> Ints:
-        tokens = tokens.astype(np.int64)
-        if not len(tokens) or tokens[0] != self.bos_id:
+        ids = tokens.astype(np.int64)
+        if not len(ids) or ids[0] != self.bos_id:
             raise ValueError(f"the stream does not start with <s>, id {self.bos_id}; put it before each sentence")
-        if tokens.min() < 0 or tokens.max() >= self.vocabulary_size:
-            raise ValueError(f"ids {tokens.min()} to {tokens.max()} are not of a vocabulary of {self.vocabulary_size}")
-        return tokens
+        if ids.min() < 0 or ids.max() >= self.vocabulary_size:
+            raise ValueError(f"ids {ids.min()} to {ids.max()} are not of a vocabulary of {self.vocabulary_size}")
+        return ids
 
 
 def perplexity(log_probabilities: Floats) -> float:
