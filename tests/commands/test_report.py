@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from outrageous.commands import report
+from outrageous.results.drawing import Drawing
+from outrageous.results.figures import PAPER_FIGURES
 from outrageous.results.records import Record, read_record, write_record
 
 ROOT = Path(__file__).parents[2]
@@ -29,6 +31,13 @@ def results(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture
+def no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of texts: drawing takes seconds."""
+    for name in ("figures.draw", "learning_curves"):
+        monkeypatch.setattr(f"outrageous.results.exhibits.{name}", lambda *_: Drawing(svg=b"svg", png=b"png"))
+
+
 def test_the_committed_tables_and_figures_are_current(capsys: pytest.CaptureFixture[str]) -> None:
     code = report.main(["--check", "--results", str(ROOT / "results")])
     assert code == 0, capsys.readouterr().out
@@ -40,8 +49,10 @@ def test_written_files_are_current_until_a_record_changes(results: Path, capsys:
     assert report.main(["--check", *arguments]) == 0
     assert "80.00 ± 0.00 (2)" in (results / "tables" / "table_7_pocket.md").read_text()
     written = {path.name for folder in ("tables", "figures") for path in (results / folder).iterdir()}
-    drawings = {f"{name}_pocket.{suffix}" for name in ("figure_2_left", "learning_curves") for suffix in ("svg", "png")}
-    assert written == {"table_7_pocket.md", "claims_pocket.md", *drawings}
+    names = ("figure_2_left", "figure_2_right", "figure_3", "learning_curves")
+    drawings = {f"{name}_pocket.{suffix}" for name in names for suffix in ("svg", "png")}
+    texts = {f"{name}_pocket.md" for name in ("table_1", "table_6", "table_7", "table_8", "claims")}
+    assert written == {*texts, *drawings}
 
     changed = record("moe_4", seed=0, metrics={"test_perplexity": 79.0})
     write_record(changed, results / "records" / "lm" / "moe_4" / "pocket" / "seed_0")
@@ -49,9 +60,15 @@ def test_written_files_are_current_until_a_record_changes(results: Path, capsys:
     assert report.main(["--check", *arguments]) == 1
     stale = [line.split(";")[0] for line in capsys.readouterr().out.splitlines()]
     # Neither the claims (still not run) nor the curves show a test perplexity.
-    assert stale == [f"stale: {results}/tables/table_7_pocket.md", f"stale: {results}/figures/figure_2_left_pocket.svg"]
+    changed_files = (
+        "tables/table_7_pocket.md",
+        "figures/figure_2_left_pocket.svg",
+        "figures/figure_2_right_pocket.svg",
+    )
+    assert stale == [f"stale: {results}/{file}" for file in changed_files]
 
 
+@pytest.mark.usefixtures("no_drawing")
 def test_the_readme_shows_the_rows_that_were_run_and_is_checked(
     results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -78,12 +95,14 @@ def test_check_names_lost_and_orphaned_files_but_does_not_compare_pngs(
     (tmp_path / "figure.svg").write_bytes(b"content")
     (tmp_path / "figure.png").write_bytes(b"another compression")
     (tmp_path / "old.svg").touch()
+    (tmp_path / "audit.md").touch()  # another command's
     assert report._check(files) == 1
     lost, orphan = capsys.readouterr().out.splitlines()
     assert lost.startswith(f"stale: {tmp_path / 'lost.png'}; run `python -m outrageous.commands.report`")
     assert orphan == f"stale: {tmp_path / 'old.svg'}; no record stands behind it, delete it"
 
 
+@pytest.mark.usefixtures("no_drawing")
 def test_smoke_is_no_reference_and_every_other_scale_has_its_own_files(results: Path) -> None:
     for scale in ("smoke", "workstation"):
         folder = results / "records" / "lm" / "moe_32" / scale / "seed_0"
@@ -110,24 +129,48 @@ def test_a_users_mistake_is_one_line(results: Path, capsys: pytest.CaptureFixtur
 def test_the_local_report_has_all_three_groups_of_columns(results: Path, tmp_path: Path) -> None:
     target = tmp_path / "report"
     mine = [record("moe_4", metrics={"test_perplexity": 71.5})]
-    text = report.write_local_report(mine, target, "pocket", results)
+    text = report.write_local_report("table_7", mine, target, "pocket", results)
     (line,) = [line for line in text.splitlines() if line.split()[:1] == ["moe_4"]]
     assert line.split() == ["moe_4", "45.0", "80.00", "±", "0.00", "(2)", "71.50", "(1)"]
     markdown = (target / "table_7_pocket.md").read_text()
     assert "| moe_4 | 45.0 | 8.4 | 8.4 | 80.00 ± 0.00 (2) | 0.131 | 0.131 | 71.50 (1) | 0.131 | 0.131 |" in markdown
     assert str(target / "figure_2_left_pocket.png") in text
-    assert len(list(target.iterdir())) == 6
+    assert len(list(target.iterdir())) == 8
+    assert "reproduce table_7`" in markdown
 
 
+def test_a_local_report_shows_the_table_and_claims_of_its_sweep_alone(results: Path, tmp_path: Path) -> None:
+    loads = {"cv_importance": 3.0, "cv_load": 2.5, "max_over_mean_load": 17.0, "test_perplexity": 91.0}
+    mine = [record("balance_0_0", metrics=loads), record("moe_4")]
+    text = report.write_local_report("table_6", mine, tmp_path / "report", "pocket", results)
+    lines = [line.split() for line in text.splitlines() if line.split()[:2] == ["0.0,", "0.0"]]
+    assert [line[2:] for line in lines] == [
+        ["39.8", "not", "run", "91.00", "(1)"],
+        ["17.80", "not", "run", "17.00", "(1)"],
+    ]
+    drawn = {f"learning_curves_pocket.{suffix}" for suffix in ("svg", "png")}
+    written = {path.name for path in (tmp_path / "report").iterdir()}
+    assert written == {"table_6_pocket.md", "claims_pocket.md", *drawn}
+    claims = (tmp_path / "report" / "claims_pocket.md").read_text()
+    assert "balance_0_0 17.00 (1)" in claims
+    assert "moe_4" not in claims
+
+
+def test_every_sweep_has_its_table_and_figures() -> None:
+    assert report.OF_SWEEP.keys() == {file.stem for file in (ROOT / "conf" / "sweep").glob("*.yaml")}
+    assert {name for _, drawn in report.OF_SWEEP.values() for name in drawn} == PAPER_FIGURES.keys()
+
+
+@pytest.mark.usefixtures("no_drawing")
 def test_the_local_report_of_a_smoke_run_shows_no_reference(results: Path, tmp_path: Path) -> None:
     write_record(record("moe_4", scale="smoke"), results / "records" / "smoke")
-    report.write_local_report([record("moe_4", scale="smoke")], tmp_path / "report", "smoke", results)
+    report.write_local_report("table_7", [record("moe_4", scale="smoke")], tmp_path / "report", "smoke", results)
     markdown = (tmp_path / "report" / "table_7_smoke.md").read_text()
     assert "| moe_4 | 45.0 | 8.4 | 8.4 | not run | not run | not run | 80.00 (1) |" in markdown
     assert "its perplexities mean nothing" in markdown
 
 
-@pytest.mark.parametrize("command", ["report", "promote"])
+@pytest.mark.parametrize("command", ["report", "promote", "kneser_ney"])
 def test_help_is_quick_and_imports_nothing_heavy(command: str) -> None:
     code = (
         f"import sys\nfrom outrageous.commands import {command}\n"

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from outrageous.commands import reproduce
 from outrageous.commands.jobs import Job, plan_jobs, run_jobs
 from outrageous.commands.reproduce import main
 from outrageous.commands.sweep_display import SweepDisplay
 from outrageous.errors import UserError
-from outrageous.results.records import read_record
+from outrageous.results.records import Record, read_record
 from outrageous.training.run_folder import RunFolder
 
 TABLE_7 = ("4xlstm_512", "lstm_2048_512", "moe_1_wide", "moe_1_deep", "moe_4", "moe_32", "moe_256")
@@ -33,13 +34,15 @@ def test_every_row_is_trained_once_and_the_table_written(
 ) -> None:
     assert main(["table_7", "--scale", "smoke", "--seeds", "3", "--jobs", "2", *quick]) == 0
     records = sorted((tmp_path / "runs").rglob("record.json"))
-    assert {json.loads(path.read_text())["experiment"] for path in records} == {f"lm/{row}" for row in TABLE_7}
-    assert {json.loads(path.read_text())["seed"] for path in records} == {3}
+    seeds = {json.loads(path.read_text())["experiment"]: json.loads(path.read_text())["seed"] for path in records}
+    assert seeds == {f"lm/{row}": 3 for row in TABLE_7} | {"lm/kneser_ney_5gram": 0}
     report = tmp_path / "runs" / "table_7"
     table = (report / "table_7_smoke.md").read_text()
     (cells,) = [line.split("|") for line in table.splitlines() if line.startswith("| moe_256 |")]
     (moe_256,) = [record for record in map(read_record, records) if record.experiment == "lm/moe_256"]
     assert cells[8].strip() == f"{moe_256.metrics['test_perplexity']:.2f} (1)"  # this machine's column
+    (ngrams,) = [line.split("|") for line in table.splitlines() if line.startswith("| kneser_ney_5gram |")]
+    assert ngrams[8].strip().endswith("(1)")
     assert (report / "figure_2_left_smoke.png").stat().st_size > 1000
     assert "7 of 7 runs done" in capsys.readouterr().err
 
@@ -47,6 +50,18 @@ def test_every_row_is_trained_once_and_the_table_written(
     assert main(["table_7", "--scale", "smoke", "--seeds", "3", *quick]) == 0
     assert [path.stat().st_mtime_ns for path in records] == written
     assert "7 of 7 runs were finished before" in capsys.readouterr().err
+
+
+def test_a_machine_too_small_for_the_baseline_trains_the_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def too_small(*_: object) -> Record:
+        raise UserError("counting takes up to 160 GB")
+
+    monkeypatch.setattr(reproduce, "estimate", too_small)
+    assert reproduce._baseline("table_8", "paper", []) == []
+    assert capsys.readouterr().err == "lm/news_kneser_ney_5gram not run: counting takes up to 160 GB\n"
+    assert reproduce._baseline("table_6", "paper", []) == []
 
 
 def test_a_run_that_fails_is_named_and_the_others_go_on(tmp_path: Path) -> None:
@@ -78,7 +93,7 @@ def test_the_largest_models_start_first(quick: list[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["table_70"], "there is no sweep 'table_70': choose one of table_7"),
+        (["table_70"], "there is no sweep 'table_70': choose one of figure_2_left"),
         (["table_7", "--scale", "poket"], "poket"),
         (["table_7", "trainer.max_step=3"], "max_step"),
         (["table_7", "--jobs", "0"], "--jobs 0"),
@@ -136,7 +151,7 @@ def test_seeds_that_are_no_numbers_are_refused(capsys: pytest.CaptureFixture[str
 
 
 def test_no_experiment_fits_an_unknown_sweep() -> None:
-    with pytest.raises(UserError, match="choose one of table_7"):
+    with pytest.raises(UserError, match="choose one of figure_2_left"):
         plan_jobs("figure_9", "smoke", [0], [])
 
 

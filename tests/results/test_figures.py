@@ -1,99 +1,102 @@
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 
+import matplotlib
 import pytest
-from matplotlib.figure import Figure
 
 from outrageous.results import figures
-from outrageous.results.published import Table7Row
+from outrageous.results.figures import FIGURE_2_LEFT, FIGURE_2_RIGHT, FIGURE_3, PAPER_FIGURES, PaperFigure, Point
 from outrageous.results.records import CurvePoint, Record
 
 MakeRecord = Callable[..., Record]
 
 
-def test_the_papers_points(paper: list[Table7Row]) -> None:
-    points = {point.row: point for point in figures.printed_panel(paper).points}
-    assert points["moe_4096_h"] == figures.Point("moe_4096_h", 4303.4e6, 34.1, None)
+def by_row(panel: figures.Panel) -> dict[str, Point]:
+    return {point.row: point for point in panel.points}
+
+
+def test_the_papers_points_of_figure_2_left(published: Path) -> None:
+    points = by_row(figures.printed_panel(FIGURE_2_LEFT, published))
+    assert points["moe_4096_h"] == Point("moe_4096_h", "hierarchical mixture", 4303.4e6, 34.1, None)
     assert "lstm_2048_512" not in points  # more ops/timestep
 
 
-def test_our_points_are_means_of_one_scale(make_record: MakeRecord, paper: list[Table7Row]) -> None:
+def test_the_papers_points_of_figure_2_right(published: Path) -> None:
+    points = by_row(figures.printed_panel(FIGURE_2_RIGHT, published))
+    assert points["2xlstm_8192_1024"] == Point("2xlstm_8192_1024", "dense", 151e6, 34.7, None)
+    budgets = [points[row] for row in ("moe_4096_h", "moe_34m", "moe_143m")]
+    assert {point.series for point in budgets} == {figures.BUDGETS}
+    assert [(point.x, point.perplexity) for point in budgets] == [(8.9e6, 34.1), (33.8e6, 31.3), (142.7e6, 28.0)]
+    # No perplexity after ten epochs is printed for lstm_512_512, and the 5-grams have next to no ops.
+    assert not {"lstm_512_512", "kneser_ney_5gram", "lstm_2048_512_jozefowicz"} & points.keys()
+
+
+def test_the_papers_points_of_figure_3(published: Path) -> None:
+    points = figures.printed_panel(FIGURE_3, published).points
+    assert [point for point in points if point.row == "moe_65536_h"] == [
+        Point("moe_65536_h", figures.TENTH, 68791e6, 38.2, None),
+        Point("moe_65536_h", figures.WHOLE, 68791e6, 28.9, None),
+    ]
+    assert len(points) == 2 * 8  # all but the 5-grams
+
+
+def test_our_points_are_means_of_one_scale(make_record: MakeRecord, published: Path) -> None:
     # 75 and 77: mean 76, variance (1 + 1)/1 = 2.
     records = [make_record("moe_32", 75.0), make_record("moe_32", 77.0, seed=1), make_record("moe_4", scale="paper")]
-    panel = figures.our_panel("reference", paper, [*records, make_record("lstm_2048_512")], "pocket")
+    records.append(make_record("lstm_2048_512", 70.0, parameters=1, ops_per_timestep=83_000))
+    panel = figures.our_panel(FIGURE_2_LEFT, "reference", published, records, "pocket")
     (point,) = panel.points
-    assert (point.row, point.parameters, point.perplexity) == ("moe_32", 131000.0, 76.0)
+    assert (point.row, point.x, point.perplexity) == ("moe_32", 131000.0, 76.0)
     assert point.spread == pytest.approx(2**0.5)
     assert panel.title == "reference\n(pocket scale)"
+    right = by_row(figures.our_panel(FIGURE_2_RIGHT, "reference", published, records, "pocket"))
+    assert {row: point.x for row, point in right.items()} == {"lstm_2048_512": 83_000.0, "moe_32": 131_000.0}
 
 
-def test_figure_2_is_the_same_every_time_and_names_its_command(make_record: MakeRecord, paper: list[Table7Row]) -> None:
-    records = [make_record("moe_32", 75.0 + seed, seed=seed, parameters=500_000) for seed in range(2)]
-    panels = [figures.printed_panel(paper), figures.our_panel("reference", paper, records, "pocket")]
-    first, second = figures.figure_2_left(panels, "the command"), figures.figure_2_left(panels, "the command")
+def test_our_points_of_figure_3_are_of_table_8s_own_runs(make_record: MakeRecord, published: Path) -> None:
+    curve = [CurvePoint(10, 1000, 95.0)]
+    records = [
+        make_record("moe_32", 1.0),
+        make_record("news_moe_32", 71.0, curve=curve, words_trained=10_000),
+        make_record("news_moe_256_h", 69.0, curve=[]),
+    ]
+    points = figures.our_panel(FIGURE_3, "reference", published, records, "pocket").points
+    assert [(point.row, point.series, point.perplexity) for point in points] == [
+        ("moe_32", figures.TENTH, 95.0),
+        ("moe_32", figures.WHOLE, 71.0),
+        ("moe_256_h", figures.WHOLE, 69.0),
+    ]
+
+
+@pytest.mark.parametrize("figure", PAPER_FIGURES.values(), ids=lambda figure: figure.name)
+def test_a_figure_is_the_same_every_time_and_names_its_command(
+    figure: PaperFigure, make_record: MakeRecord, published: Path
+) -> None:
+    rows = ("moe_32", "news_moe_32")
+    records = [make_record(row, 75.0 + seed, seed=seed, parameters=500_000) for row in rows for seed in range(2)]
+    printed = figures.printed_panel(figure, published)
+    ours = figures.our_panel(figure, "reference", published, records, "pocket")
+    first, second = (figures.draw(figure, [printed, ours], "the command") for _ in range(2))
     assert first.svg == second.svg
     assert b"Generated by the command" in first.svg[:1500]
     assert b"dc:date" not in first.svg
     assert first.png.startswith(b"\x89PNG")
-    other = figures.figure_2_left([panels[0], dataclasses.replace(panels[1], points=[])], "the command")
+    other = figures.draw(figure, [printed, dataclasses.replace(ours, points=[])], "the command")
     assert b"not run" in other.svg  # matplotlib keeps each text as a comment beside its outlines
     assert b"not run" not in first.svg
 
 
-def test_the_style_of_the_user_changes_nothing(paper: list[Table7Row]) -> None:
-    import matplotlib
-
-    panels = [figures.printed_panel(paper)]
-    plain = figures.figure_2_left(panels, "c").svg
+def test_the_style_of_the_user_changes_nothing(published: Path) -> None:
+    panels = [figures.printed_panel(FIGURE_2_LEFT, published)]
+    plain = figures.draw(FIGURE_2_LEFT, panels, "c").svg
     with matplotlib.rc_context({"lines.linewidth": 9, "font.size": 30, "svg.fonttype": "none"}):
-        assert figures.figure_2_left(panels, "c").svg == plain
+        assert figures.draw(FIGURE_2_LEFT, panels, "c").svg == plain
 
 
-def test_mean_curve_takes_the_steps_all_seeds_have(make_record: MakeRecord) -> None:
-    # Step 1: words (10 + 14)/2 = 12, perplexities 7 and 9: mean 8, variance 2. Step 2 is in one seed only.
-    one = make_record(curve=[CurvePoint(1, 10, 7.0), CurvePoint(2, 20, 5.0)])
-    two = make_record(curve=[CurvePoint(1, 14, 9.0)], seed=1)
-    assert figures.mean_curve([one, two]) == [(12.0, 8.0, pytest.approx(2**0.5))]
-    assert figures.mean_curve([one]) == [(10.0, 7.0, 0.0), (20.0, 5.0, 0.0)]
-
-
-def test_curves_end_in_labels() -> None:
-    curves = {"moe_4": [(10.0, 90.0, 1.0), (20.0, 81.5, 0.5)], "lstm_512_512": [], "moe_32": [(20.0, 60.5, 0.0)]}
-    labels = figures._draw_curves(Figure().subplots(), curves)
-    assert [(label.x, label.y, label.text) for label in labels] == [
-        (20.0, 81.5, "moe_4  81.5"),
-        (20.0, 60.5, "moe_32  60.5"),
-    ]
-
-
-def test_learning_curves_are_the_same_every_time(make_record: MakeRecord, paper: list[Table7Row]) -> None:
-    first, second = (
-        figures.learning_curves("reference", paper, [make_record()], "pocket", "the command") for _ in range(2)
-    )
-    assert first.svg == second.svg
-    assert b"Learning curves: reference, pocket scale" in first.svg
-    assert b"not run" not in first.svg
-
-
-@pytest.mark.parametrize("curve", [None, []])
-def test_no_curve_says_so(make_record: MakeRecord, paper: list[Table7Row], curve: list[CurvePoint] | None) -> None:
-    records = [] if curve is None else [make_record(curve=curve)]
-    assert b"not run" in figures.learning_curves("reference", paper, records, "pocket", "the command").svg
-
-
-@pytest.mark.parametrize(
-    ("row", "family"),
-    [
-        ("4xlstm_512", "dense"),
-        ("moe_1_wide", "dense"),
-        ("moe_256", "flat mixture"),
-        ("moe_256_h", "hierarchical mixture"),
-    ],
-)
-def test_families(row: str, family: str) -> None:
-    assert figures.family(row) == family
-
-
-@pytest.mark.parametrize(("value", "text"), [(20_000, "20k"), (1.5e6, "1.5M"), (1e9, "1B"), (5, "5")])
-def test_counts_on_axes(value: float, text: str) -> None:
-    assert figures.count(value) == text
+def test_each_model_of_figure_3_is_named_once_and_beside_the_lower_line(published: Path) -> None:
+    panel = figures.printed_panel(FIGURE_3, published)
+    lines = figures.draw(FIGURE_3, [panel], "c").svg.decode().splitlines()
+    assert [lines.count(f"    <!-- {row} -->") for row in ("moe_32", "moe_131072_h")] == [1, 1]
+    labels = [figures._label(panel, point) for point in panel.points if point.series == figures.WHOLE]
+    assert [label.text for label in labels if not label.left] == ["moe_131072_h"]

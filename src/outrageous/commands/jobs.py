@@ -16,7 +16,7 @@ from outrageous.commands.compose import CONF, compose_train, run_config
 from outrageous.commands.sweep_display import SweepDisplay
 from outrageous.data.corpus import prepare_corpus
 from outrageous.errors import UserError
-from outrageous.results.records import Record, read_record
+from outrageous.results.records import Record, in_its_row, read_record
 from outrageous.training.run_folder import RunFolder, run_folder
 
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -46,9 +46,7 @@ class Job:
         return self.folder.record.exists()
 
     def record(self) -> Record:
-        """Of the finished run, under its experiment's row: in this machine's own table a variation stands there too."""
-        record = read_record(self.folder.record)
-        return dataclasses.replace(record, row=record.experiment.split("/")[-1])
+        return in_its_row(read_record(self.folder.record))
 
     def start(self, num_threads: int) -> None:
         """Starts the process; its output goes to the log."""

@@ -1,8 +1,9 @@
-"""Train every row of a table, several runs at once, then print and draw the table beside the paper.
+"""Train every row of a table or figure, several runs at once, then print and draw it beside the paper.
 
 python -m outrageous.commands.reproduce table_7 --scale pocket --seeds 0,1,2
 
-Runs that this machine has finished with the same settings are not repeated, interrupted ones go on where they stopped.
+The 5-gram baseline of tables 7 and 8 is estimated first. Runs that this machine has finished with the same settings are
+not repeated, interrupted ones go on where they stopped.
 Further arguments are settings for every run, as outrageous-train takes them.
 """
 
@@ -11,7 +12,9 @@ import os
 import sys
 
 from outrageous.commands.errors import one_clear_message
+from outrageous.commands.kneser_ney import BASELINES, estimate
 from outrageous.errors import UserError
+from outrageous.results.records import Record, in_its_row
 
 
 @one_clear_message
@@ -27,20 +30,35 @@ def main(argv: list[str] | None = None) -> int:
 
     # Imported here, so that --help answers at once.
     from outrageous.commands.jobs import plan_jobs, run_jobs
-    from outrageous.commands.report import write_local_report
+    from outrageous.commands.report import OF_SWEEP, write_local_report
 
     at_once = _jobs_at_once() if arguments.jobs is None else arguments.jobs
     if at_once < 1:
         raise UserError(f"--jobs {at_once}: must be at least 1")
     jobs, runs = plan_jobs(arguments.sweep, arguments.scale, arguments.seeds, arguments.settings)
+    if arguments.sweep not in OF_SWEEP:
+        raise UserError(f"{arguments.sweep} is no table or figure to print; train it: outrageous-train sweep=…")
+    baseline = _baseline(arguments.sweep, arguments.scale, arguments.settings)
     failed = run_jobs(jobs, at_once)
-    records = [job.record() for job in jobs if job.finished]
-    print(write_local_report(records, runs / arguments.sweep, arguments.scale))
+    records = [*baseline, *(job.record() for job in jobs if job.finished)]
+    print(write_local_report(arguments.sweep, records, runs / arguments.sweep, arguments.scale))
     if arguments.settings:
         print(f"All of this machine's runs with {' '.join(arguments.settings)}")
     for job in failed:
         print(f"failed: {job.title}: {job.last_words()}\n  whole log: {job.log}", file=sys.stderr)
     return 2 if failed else 0
+
+
+def _baseline(sweep: str, scale: str, settings: list[str]) -> list[Record]:
+    """The record of the sweep's 5-gram baseline, if it has one and this machine can count its n-grams."""
+    if sweep not in BASELINES:
+        return []
+    try:
+        record = estimate(sweep, scale, settings)
+    except UserError as error:
+        print(f"{BASELINES[sweep][0]} not run: {error}", file=sys.stderr)
+        return []
+    return [in_its_row(record)]
 
 
 def _seeds(text: str) -> list[int]:

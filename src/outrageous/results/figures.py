@@ -1,51 +1,42 @@
-"""Figure 2 (left) and the learning curves, as SVG and PNG that depend on nothing but the records."""
+"""Figures 2 and 3: perplexity against parameters or ops/timestep, printed and ours in panels side by side."""
 
-import io
-import statistics
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-import matplotlib.style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
+from outrageous.results.drawing import LABEL_SIZE, Drawing, count, family, fix_layout, house_style, not_run, render
 from outrageous.results.labels import Label, place
-from outrageous.results.published import Table7Row, equal_ops_rows
+from outrageous.results.paper_tables import OPS, PARAMS, PERPLEXITY, TABLE_7, TABLE_8, Column, PaperTable, PrintedCells
+from outrageous.results.published import has_equal_ops, read_cells
 from outrageous.results.records import Record
-from outrageous.results.summary import RowSummary, by_row, summarise
+from outrageous.results.summary import DEV_AFTER_A_TENTH, RowSummary, summarise
 
-STYLE = {
-    "svg.hashsalt": "outrageous",  # ids in the SVG that are the same every time
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 9.5,
-    "axes.titlelocation": "left",
-    "figure.dpi": 150,
+NOTE = "bars: sample standard deviation over seeds; the panels' axes differ"
+TENTH, WHOLE = "after 10% of the words", "after 100% of the words"
+BUDGETS = "hierarchies of 4 billion parameters in print"
+# Okabe and Ito's colours.
+SERIES = {
+    "dense": ("#D55E00", "s"),
+    "flat mixture": ("#0072B2", "o"),
+    "hierarchical mixture": ("#009E73", "^"),
+    BUDGETS: ("#CC79A7", "D"),
+    TENTH: ("#E69F00", "v"),
+    WHOLE: ("#0072B2", "o"),
 }
-LABEL_SIZE = 8.0
-TITLE = "Models of about equal ops/timestep (bars: sample standard deviation over seeds; the panels' axes differ)"
-# Okabe and Ito's colours, told apart with every common colour blindness; their yellow is too pale for lines.
-COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7")
-FAMILIES = {"dense": ("#D55E00", "s"), "flat mixture": ("#0072B2", "o"), "hierarchical mixture": ("#009E73", "^")}
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """A figure in both formats; the SVG is the same byte for byte for the same records."""
-
-    svg: bytes
-    png: bytes
 
 
 @dataclass(frozen=True)
 class Point:
-    """A model of figure 2: parameters without embedding and softmax, test perplexity and its spread over seeds."""
+    """A model: its place across, test perplexity and its spread over seeds. The points of a series share a colour and,
+    but for the dense models, a line."""
 
     row: str
-    parameters: float
+    series: str
+    x: float
     perplexity: float
     spread: float | None
 
@@ -58,162 +49,156 @@ class Panel:
     points: list[Point]
 
 
-def printed_panel(published: list[Table7Row]) -> Panel:
-    """The paper's points of figure 2, left."""
-    names = equal_ops_rows(published)
+@dataclass(frozen=True)
+class PaperFigure:
+    """A figure of the paper, drawn from a table of it.
+
+    x: the column across, in millions, and `ours`, the same of our row as a number.
+    y: the perplexities: printed column and our metric.  series_of: of a row and one of `y`.
+    shows: whether a printed row stands in the figure.
+    """
+
+    name: str
+    title: str
+    x_label: str
+    table: PaperTable
+    x: Column
+    ours: Callable[[RowSummary], int]
+    y: dict[str, str]
+    series_of: Callable[[str, str], str]
+    shows: Callable[[PrintedCells], bool]
+
+    def printed_rows(self, published: Path) -> list[PrintedCells]:
+        """The rows of the published table that the figure shows. Raises UserError when the table is damaged."""
+        rows = read_cells(published / f"{self.table.name}.csv", ["model", OPS.printed, PARAMS.printed, *self.y])
+        return [cells for cells in rows if self.shows(cells)]
+
+
+def _printed(cells: PrintedCells, column: Column) -> float:
+    return float(cells[column.printed] or 0)
+
+
+FIGURE_2_LEFT = PaperFigure(
+    name="figure_2_left",
+    title="Figure 2, left: test perplexity at about equal ops/timestep",
+    x_label="parameters without embedding and softmax (log scale)",
+    table=TABLE_7,
+    x=PARAMS,
+    ours=lambda summary: summary.parameters,
+    y={PERPLEXITY.printed: "test_perplexity"},
+    series_of=lambda row, _: family(row),
+    shows=lambda cells: has_equal_ops(_printed(cells, OPS)),
+)
+FIGURE_2_RIGHT = PaperFigure(
+    name="figure_2_right",
+    title="Figure 2, right: test perplexity against ops/timestep",
+    x_label="ops/timestep: multiply-adds without the softmax (log scale)",
+    table=TABLE_7,
+    x=OPS,
+    ours=lambda summary: summary.ops_per_timestep,
+    y={PERPLEXITY.printed: "test_perplexity"},
+    series_of=lambda row, _: BUDGETS if row in ("moe_4096_h", "moe_34m", "moe_143m") else family(row),
+    # Not the 5-grams, and the model of lstm_2048_512 once.
+    shows=lambda cells: _printed(cells, OPS) >= 1 and cells["model"] != "lstm_2048_512_jozefowicz",
+)
+FIGURE_3 = PaperFigure(
+    name="figure_3",
+    title="Figure 3: perplexity after 10% (ours: of the dev part) and 100% of the words",
+    x_label="parameters without embedding and softmax (log scale)",
+    table=TABLE_8,
+    x=PARAMS,
+    ours=lambda summary: summary.parameters,
+    y={"test_perplexity_0.1_epochs": DEV_AFTER_A_TENTH, "test_perplexity_1_epoch": "test_perplexity"},
+    series_of=lambda _, y: TENTH if y == "test_perplexity_0.1_epochs" else WHOLE,
+    shows=lambda cells: _printed(cells, PARAMS) > 0,
+)
+
+
+PAPER_FIGURES = {figure.name: figure for figure in (FIGURE_2_LEFT, FIGURE_2_RIGHT, FIGURE_3)}
+
+
+def printed_panel(figure: PaperFigure, published: Path) -> Panel:
+    """The paper's points. Raises UserError when the published table is damaged."""
     points = []
-    for row in published:
-        millions, perplexity = row.params_excluding_embedding_softmax_millions, row.test_perplexity_10_epochs
-        if row.model in names and millions is not None and perplexity is not None:
-            points.append(Point(row.model, millions * 1e6, perplexity, None))
-    return Panel("printed in the paper\n(paper scale, One Billion Word)", points)
+    for cells in figure.printed_rows(published):
+        for y in figure.y:
+            if cells[figure.x.printed] and cells[y]:
+                row, x = cells["model"], 1e6 * _printed(cells, figure.x)
+                points.append(Point(row, figure.series_of(row, y), x, float(cells[y]), None))
+    return Panel("printed in the paper\n(paper scale)", points)
 
 
-def our_panel(heading: str, published: list[Table7Row], records: Iterable[Record], scale: str) -> Panel:
-    """Our points of figure 2, left, at one scale: mean and sample standard deviation over seeds."""
+def our_panel(figure: PaperFigure, heading: str, published: Path, records: Iterable[Record], scale: str) -> Panel:
+    """Our points at one scale: mean and sample standard deviation over seeds."""
     summaries = summarise(records, scale)
-    names = [name for name in equal_ops_rows(published) if name in summaries]
-    return Panel(f"{heading}\n({scale} scale)", [_point(summaries[name]) for name in names])
+    points = []
+    for cells in figure.printed_rows(published):
+        summary = summaries.get(figure.table.row_of(cells))
+        for y, metric in figure.y.items():
+            if summary is not None and metric in summary.metrics:
+                row, value = cells["model"], summary.metrics[metric]
+                x = float(figure.ours(summary))
+                points.append(Point(row, figure.series_of(row, y), x, value.mean, value.spread))
+    return Panel(f"{heading}\n({scale} scale)", points)
 
 
-def _point(summary: RowSummary) -> Point:
-    return Point(summary.row, float(summary.parameters), summary.perplexity, summary.spread)
-
-
-def figure_2_left(panels: Sequence[Panel], command: str) -> Drawing:
-    """Test perplexity against parameters at equal ops/timestep; each panel has axes of its own."""
-    with matplotlib.style.context(["default", STYLE]):
-        figure = Figure(figsize=(4.6 * len(panels), 3.9), layout="constrained")
-        axes = figure.subplots(1, len(panels), squeeze=False)[0]
+def draw(figure: PaperFigure, panels: Sequence[Panel], command: str) -> Drawing:
+    """The panels side by side, each with axes of its own."""
+    with house_style():
+        canvas = Figure(figsize=(4.6 * len(panels), 4.2), layout="constrained")
+        axes = canvas.subplots(1, len(panels), squeeze=False)[0]
         labels = [_draw_panel(axis, panel) for axis, panel in zip(axes, panels, strict=True)]
-        axes[0].set_ylabel("test perplexity")
-        figure.supxlabel("parameters without embedding and softmax (log scale)", fontsize=9)
-        figure.suptitle(TITLE, fontsize=10)
-        _fix_layout(figure)
+        axes[0].set_ylabel("perplexity")
+        for axis in axes:
+            axis.set_xlabel(figure.x_label)
+        canvas.suptitle(f"{figure.title}\n({NOTE})", fontsize=10)
+        handles = {handle.get_label(): handle for axis in axes for handle in axis.get_legend_handles_labels()[0]}
+        shown = [name for name in SERIES if name in handles]
+        canvas.legend([handles[name] for name in shown], shown, loc="outside lower center", ncols=len(shown))
+        fix_layout(canvas)
         for axis, texts in zip(axes, labels, strict=True):
             place(axis, texts, LABEL_SIZE)
-        return _render(figure, command)
+        return render(canvas, command)
 
 
 def _draw_panel(axes: Axes, panel: Panel) -> list[Label]:
     axes.set_title(panel.title)
     if not panel.points:
-        return _not_run(axes)
+        not_run(axes)
+        return []
     axes.set_xscale("log")
-    for name, (colour, marker) in FAMILIES.items():
-        members = [point for point in panel.points if family(point.row) == name]
-        xs, ys = [point.parameters for point in members], [point.perplexity for point in members]
+    for name, (colour, marker) in SERIES.items():
+        members = [point for point in panel.points if point.series == name]
+        if not members:
+            continue
+        xs, ys = [point.x for point in members], [point.perplexity for point in members]
         if name != "dense":
             axes.plot(xs, ys, color=colour, linewidth=1, alpha=0.5)
-        axes.plot(xs, ys, marker, color=colour, markersize=5)
+        axes.plot(xs, ys, marker, color=colour, markersize=5, label=name)
         for point in members:
             if point.spread is not None:
-                axes.errorbar(point.parameters, point.perplexity, point.spread, ecolor=colour, capsize=3)
-    leftmost = min(point.parameters for point in panel.points)
+                axes.errorbar(point.x, point.perplexity, point.spread, ecolor=colour, capsize=3)
     _set_limits(axes, panel.points)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.grid(axis="y", color="#E5E5E5", linewidth=0.6)
     axes.set_axisbelow(True)
-    return [
-        # The curve falls to the right of the smallest models, so their labels go left.
-        Label(p.parameters, p.perplexity, p.row, FAMILIES[family(p.row)][0], left=p.parameters < 1.5 * leftmost)
-        for p in panel.points
-    ]
+    # Figure 3 has each model twice: once is enough.
+    return [_label(panel, point) for point in panel.points if point.series != TENTH]
+
+
+def _label(panel: Panel, point: Point) -> Label:
+    """Perplexity falls to the right of the smallest models, so their labels go left; below figure 3's lower line, all
+    but the last do."""
+    xs = [each.x for each in panel.points]
+    left = point.x < max(xs) if point.series == WHOLE else point.x < 1.5 * min(xs)
+    return Label(point.x, point.perplexity, point.row, SERIES[point.series][0], left)
 
 
 def _set_limits(axes: Axes, points: list[Point]) -> None:
-    parameters, perplexities = [p.parameters for p in points], [p.perplexity for p in points]
-    reach = max(max(parameters) / min(parameters), 30.0)
-    axes.set_xlim(min(parameters) / reach**0.45, min(parameters) * reach**1.45)  # room for labels on either side
+    xs, perplexities = [p.x for p in points], [p.perplexity for p in points]
+    reach = max(max(xs) / min(xs), 30.0)
+    axes.set_xlim(min(xs) / reach**0.5, min(xs) * reach**1.45)  # room for labels on either side
     height = max(max(perplexities) - min(perplexities), 0.06 * min(perplexities))  # do not blow up mere noise
     middle = (max(perplexities) + min(perplexities)) / 2
     axes.set_ylim(middle - 0.65 * height, middle + 0.65 * height)
-
-
-def family(row: str) -> str:
-    """Dense baselines, flat mixtures and hierarchies, by the names of table 7."""
-    if row.endswith("_h"):
-        return "hierarchical mixture"
-    return "flat mixture" if row.startswith("moe_") and row[4:].isdigit() else "dense"
-
-
-def count(value: float) -> str:
-    """As in `20k`, `1.5M` and `1B`."""
-    for unit, suffix in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if value >= unit:
-            return f"{value / unit:g}{suffix}"
-    return f"{value:g}"
-
-
-def learning_curves(
-    heading: str, published: list[Table7Row], records: Iterable[Record], scale: str, command: str
-) -> Drawing:
-    """Dev perplexity against words trained: the mean over seeds in a band of one sample standard deviation each way."""
-    rows = by_row(records, scale)
-    names = [row.model for row in published if row.model in rows]
-    with matplotlib.style.context(["default", STYLE]):
-        figure = Figure(figsize=(7.2, 4.6), layout="constrained")
-        axes = figure.subplots()
-        axes.set_title(f"Learning curves: {heading}, {scale} scale (dashed: dense models)")
-        curves = {name: mean_curve(rows[name]) for name in names}
-        labels = _draw_curves(axes, curves) if any(curves.values()) else _not_run(axes)
-        _fix_layout(figure)
-        place(axes, labels, LABEL_SIZE)
-        return _render(figure, command)
-
-
-def mean_curve(seeds: list[Record]) -> list[tuple[float, float, float]]:
-    """(words, dev perplexity, its sample standard deviation or 0) at each step that every seed measured."""
-    points = defaultdict(list)
-    for record in seeds:
-        for point in record.curve:
-            points[point.step].append(point)
-    curve = []
-    for _, measured in sorted(points.items()):
-        if len(measured) == len(seeds):
-            values = [point.dev_perplexity for point in measured]
-            deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-            curve.append((statistics.fmean(point.words for point in measured), statistics.fmean(values), deviation))
-    return curve
-
-
-def _draw_curves(axes: Axes, curves: dict[str, list[tuple[float, float, float]]]) -> list[Label]:
-    labels = []
-    for i, (name, curve) in enumerate(curves.items()):
-        if not curve:
-            continue
-        words, means, deviations = zip(*curve, strict=True)
-        colour = COLOURS[i % len(COLOURS)]
-        axes.plot(words, means, color=colour, linewidth=1.4, linestyle="--" if family(name) == "dense" else "-")
-        low = [mean - deviation for mean, deviation in zip(means, deviations, strict=True)]
-        high = [mean + deviation for mean, deviation in zip(means, deviations, strict=True)]
-        axes.fill_between(words, low, high, color=colour, alpha=0.15, linewidth=0)
-        labels.append(Label(words[-1], means[-1], f"{name}  {means[-1]:.1f}", colour))
-    best = min(label.y for label in labels)
-    axes.set_ylim(0.94 * best, min(axes.get_ylim()[1], 1.6 * best))  # the first measurements would flatten the rest
-    axes.set_xlim(0, 1.3 * max(label.x for label in labels))  # room for the labels on the right
-    axes.set_xlabel("words trained (predicted tokens)")
-    axes.set_ylabel("dev perplexity")
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
-    axes.grid(color="#E5E5E5", linewidth=0.6)
-    return labels
-
-
-def _not_run(axes: Axes) -> list[Label]:
-    axes.text(0.5, 0.5, "not run", transform=axes.transAxes, ha="center", va="center", color="#777777", fontsize=12)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    return []
-
-
-def _fix_layout(figure: Figure) -> None:
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # labels are placed in this layout; drawing must not move it again
-
-
-def _render(figure: Figure, command: str) -> Drawing:
-    svg, png = io.BytesIO(), io.BytesIO()
-    figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": f"Generated by {command}"})
-    figure.savefig(png, format="png", metadata={"Software": f"Generated by {command}"})
-    return Drawing(svg.getvalue(), png.getvalue())

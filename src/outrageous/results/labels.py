@@ -74,6 +74,7 @@ def _draw(axes: Axes, label: Label, size: float) -> Annotation:
         horizontalalignment="right" if label.left else "left",
         verticalalignment="center",
         annotation_clip=False,
+        zorder=1.9,  # the box hides grid lines, but neither points nor curves
         bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8},
     )
 

@@ -120,6 +120,11 @@ def find_records(root: Path) -> list[Record]:
     return [read_record(path) for path in sorted(root.rglob(FILE_NAME))]
 
 
+def in_its_row(record: Record) -> Record:
+    """The record under its experiment's row: in this machine's own table a variation stands there too."""
+    return dataclasses.replace(record, row=record.experiment.split("/")[-1])
+
+
 def latest_runs(records: Iterable[Record]) -> list[Record]:
     """One record a seed for each (experiment, scale): the newest, and only of the config that ran last.
 

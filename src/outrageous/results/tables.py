@@ -1,16 +1,17 @@
-"""Table 7 with our columns beside the printed ones, as Markdown and for the terminal."""
+"""The paper's tables with our columns beside the printed ones, as Markdown and for the terminal."""
 
 import io
 import shutil
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from decimal import Decimal
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import rich.box
 import rich.console
 import rich.table
 
-from outrageous.results.published import Table7Row
+from outrageous.results.paper_tables import Column, PaperTable
+from outrageous.results.published import read_cells
 from outrageous.results.records import Record
 from outrageous.results.summary import RowSummary, summarise
 
@@ -25,13 +26,6 @@ CAVEATS = {
     "paper": "The paper scale has the paper's sizes and budgets; it compares with the printed column only where the "
     "corpus is One Billion Word, which the data fingerprints below tell.",
 }
-LEGEND = (
-    "Printed: One Billion Word, test perplexity after 10 epochs; - where the paper prints nothing.",
-    "Ours: mean ± sample standard deviation of test perplexity (number of seeds).",
-)
-COLUMNS = (
-    "ops: multiply-adds of a forward pass per timestep, without the softmax; params: without embedding and softmax."
-)
 
 
 @dataclass(frozen=True)
@@ -40,69 +34,49 @@ class Group:
 
     origin: str
     scale: str
-    cells: list[tuple[str, str, str]]
+    cells: list[tuple[str, ...]]
 
-    def headings(self, line_break: str) -> list[str]:
+    def headings(self, columns: Sequence[Column], line_break: str) -> list[str]:
         """One heading a column, its lines joined by `line_break`."""
-        above = f"{self.origin}{line_break}{self.scale} scale{line_break}"
-        return [above + column for column in ("perplexity", f"ops{line_break}(M)", f"params{line_break}(M)")]
+        lines = [(self.origin, f"{self.scale} scale", *column.heading.split("\n")) for column in columns]
+        return [line_break.join(heading) for heading in lines]
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table ready to print: the first column's cells are `models`; every group has one row for each."""
+    """A table ready to print: the first column's cells are `labels`; every group has one row for each."""
 
+    form: PaperTable
     title: str
-    models: list[str]
+    labels: list[str]
     groups: list[Group]
     notes: list[str]
 
 
-def table_7(published: list[Table7Row], scale: str, ours: dict[str, list[Record]]) -> Table:
-    """Table 7 at one scale. `ours`: heading (`reference`, `this machine`) to records, of which those of `scale` count.
+def make_table(form: PaperTable, published: Path, scale: str, ours: dict[str, list[Record]]) -> Table:
+    """A table of the paper at one scale, from the folder of the published tables and our records.
 
-    Raises UserError when the seeds of a row have different configs.
+    ours: heading (`reference`, `this machine`) to records, of which those of `scale` and of the table's rows count.
+    Raises UserError when the published table is damaged or the seeds of a row have different configs.
     """
-    models = [row.model for row in published]
-    groups = [Group("printed", "paper", [_printed(row) for row in published])]
-    notes = [CAVEATS[scale], *LEGEND]
+    printed = read_cells(published / f"{form.name}.csv", [column.printed for column in form.columns])
+    rows = [form.row_of(cells) for cells in printed]
+    as_printed = [tuple(cells[column.printed] or "-" for column in form.columns) for cells in printed]
+    groups = [Group("printed", "paper", as_printed)]
+    notes = [CAVEATS[scale], *form.legend]
     for origin, records in ours.items():
-        at_scale = [record for record in records if record.scale == scale]
-        summaries = summarise(at_scale, scale)
-        groups.append(Group(origin, scale, [_ours(summaries.get(model)) for model in models]))
-        notes.append(f"{origin.capitalize()}, {scale} scale: {provenance(at_scale)}.")
-    title = f"Table 7 (language models), printed and at {scale} scale"
-    return Table(title, models, groups, notes)
+        here = [record for record in records if record.scale == scale and record.row in rows]
+        summaries = summarise(here, scale)
+        groups.append(Group(origin, scale, [_ours(form.columns, summaries.get(row)) for row in rows]))
+        notes.append(f"{origin.capitalize()}, {scale} scale: {provenance(here)}.")
+    run = {record.row for records in ours.values() for record in records if record.scale == scale}
+    notes += [note for row, note in form.row_notes.items() if row in run]
+    title = f"{form.title}, printed and at {scale} scale"
+    return Table(form, title, [form.label(cells) for cells in printed], groups, notes)
 
 
-def _printed(row: Table7Row) -> tuple[str, str, str]:
-    return (
-        _as_printed(row.test_perplexity_10_epochs),
-        _as_printed(row.ops_per_timestep_millions),
-        _as_printed(row.params_excluding_embedding_softmax_millions),
-    )
-
-
-def _as_printed(value: float | None) -> str:
-    return "-" if value is None else f"{Decimal(repr(value)):f}"  # 8.4, 1079.0, 0.00001
-
-
-def _ours(summary: RowSummary | None) -> tuple[str, str, str]:
-    if summary is None:
-        return NOT_RUN, NOT_RUN, NOT_RUN
-    return perplexity(summary), millions(summary.ops_per_timestep), millions(summary.parameters)
-
-
-def perplexity(summary: RowSummary) -> str:
-    """As in `74.21 ± 0.31 (3)`; a single seed has no spread."""
-    spread = "" if summary.spread is None else f" ± {summary.spread:.2f}"
-    return f"{summary.perplexity:.2f}{spread} ({summary.num_seeds})"
-
-
-def millions(count: int) -> str:
-    """As in `0.131`, `8.39` and `272.9`."""
-    value = count / 1e6
-    return f"{value:.3f}" if value < 1 else f"{value:.2f}" if value < 100 else f"{value:.1f}"
+def _ours(columns: Sequence[Column], summary: RowSummary | None) -> tuple[str, ...]:
+    return tuple(NOT_RUN if summary is None else column.ours(summary) for column in columns)
 
 
 def provenance(records: Iterable[Record]) -> str:
@@ -123,9 +97,9 @@ def provenance(records: Iterable[Record]) -> str:
 
 def only_run(table: Table) -> Table:
     """The rows that at least one of our own columns has."""
-    kept = [i for i in range(len(table.models)) if any(NOT_RUN not in group.cells[i] for group in table.groups[1:])]
-    groups = [Group(group.origin, group.scale, [group.cells[i] for i in kept]) for group in table.groups]
-    return Table(table.title, [table.models[i] for i in kept], groups, table.notes)
+    kept = [i for i in range(len(table.labels)) if any(NOT_RUN not in group.cells[i] for group in table.groups[1:])]
+    groups = [replace(group, cells=[group.cells[i] for i in kept]) for group in table.groups]
+    return replace(table, labels=[table.labels[i] for i in kept], groups=groups)
 
 
 def to_markdown(table: Table, command: str) -> str:
@@ -135,13 +109,14 @@ def to_markdown(table: Table, command: str) -> str:
 
 def to_markdown_body(table: Table) -> str:
     """The grid and the notes, to stand in another document."""
-    headings = ["model", *(heading for group in table.groups for heading in group.headings("<br>"))]
+    columns = table.form.columns
+    headings = [table.form.heading, *(text for group in table.groups for text in group.headings(columns, "<br>"))]
     lines = [_markdown_row(headings), _markdown_row(["---"] + ["---:"] * (len(headings) - 1))]
     lines += [
-        _markdown_row([model, *(cell for group in table.groups for cell in group.cells[i])])
-        for i, model in enumerate(table.models)
+        _markdown_row([label, *(cell for group in table.groups for cell in group.cells[i])])
+        for i, label in enumerate(table.labels)
     ]
-    lines += ["", *(f"- {note}" for note in [*table.notes, COLUMNS])]
+    lines += ["", *(f"- {note}" for note in [*table.notes, *table.form.column_notes])]
     return "\n".join(lines) + "\n"
 
 
@@ -150,16 +125,18 @@ def _markdown_row(cells: Sequence[str]) -> str:
 
 
 def to_terminal(table: Table) -> str:
-    """Plain text: the perplexities alone, which fit a terminal of 80 columns; the Markdown has the rest."""
-    grid = rich.table.Table(title=f"{table.title}: test perplexity", box=rich.box.SIMPLE_HEAD, show_edge=False)
-    grid.add_column("model", no_wrap=True)
-    for group in table.groups:
-        grid.add_column(f"{group.origin}\n{group.scale} scale", justify="right", no_wrap=True)
-    for i, model in enumerate(table.models):
-        grid.add_row(model, *(group.cells[i][0] for group in table.groups))
+    """Plain text in 80 columns: only what the form shows there, a grid for each; the Markdown has the rest."""
     text = io.StringIO()
     console = rich.console.Console(file=text, width=max(80, shutil.get_terminal_size().columns), highlight=False)
-    console.print(grid)
+    for shown in table.form.on_terminal:
+        heading = table.form.columns[shown].heading.replace("\n", " ")
+        grid = rich.table.Table(title=f"{table.title}: {heading}", box=rich.box.SIMPLE_HEAD, show_edge=False)
+        grid.add_column(table.form.heading, no_wrap=True)
+        for group in table.groups:
+            grid.add_column(f"{group.origin}\n{group.scale} scale", justify="right", no_wrap=True)
+        for i, label in enumerate(table.labels):
+            grid.add_row(label, *(group.cells[i][shown] for group in table.groups))
+        console.print(grid)
     for note in table.notes:
         console.print(f"- {note.replace('**', '')}", markup=False)
     return text.getvalue()
