@@ -41,7 +41,7 @@ def measure_savings(size: LayerSize, num_rounds: int, num_threads: int) -> dict[
     variants = list(product(ExpertOptimizer, (False, True)))
     turns: dict[tuple[ExpertOptimizer, bool], list[Turn]] = {variant: [] for variant in variants}
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, "torch._dynamo"])  # once, what takes seconds: optimizers import the second
+    context.set_forkserver_preload([__name__, "torch._dynamo"])  # once, what takes seconds
     with tqdm([variant for _ in range(num_rounds) for variant in variants], "memory savings", disable=None) as progress:
         for variant in progress:
             with context.Pool(1) as pool:
