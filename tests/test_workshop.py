@@ -8,6 +8,7 @@ import sys
 import tomllib
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
@@ -57,11 +58,13 @@ def test_every_documented_module_command_exists(document: str) -> None:
     assert not missing
 
 
-def test_the_readme_example_of_the_layer_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    [example] = re.findall(r"^```python\n(.*?)^```", read("README.md"), re.DOTALL | re.MULTILINE)
-    variables: dict[str, object] = {}
-    exec(example, variables)
-    assert variables["y"].shape == variables["x"].shape  # type: ignore[attr-defined]
+def test_the_readme_examples_of_the_layer_run(capsys: pytest.CaptureFixture[str]) -> None:
+    examples = re.findall(r"^```python\n(.*?)^```", read("README.md"), re.DOTALL | re.MULTILINE)
+    variables: dict[str, Any] = {}
+    for example in examples:  # each goes on from the one before
+        exec(example, variables)
+    assert variables["y"].shape == variables["x"].shape
+    assert variables["hierarchical"](variables["x"])[0].shape == variables["x"].shape
     assert "cv_load" in capsys.readouterr().out
 
 
