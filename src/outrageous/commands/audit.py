@@ -1,0 +1,154 @@
+"""Compare the sizes of our models with the printed ones, and predict the memory they take.
+
+outrageous-audit                                      every row of tables 1, 7 and 8, in seconds: no weight is allocated
+outrageous-audit lm/moe_256 lm/moe_256_h              the rows of these experiments alone
+outrageous-audit lm/moe_4096_h --devices 1,8,64       and what training takes on each of so many devices
+outrageous-audit --save                               all rows, to results/tables/audit.md too
+
+Exit code 1 if a figure differs from the printed one beyond its precision, and no reason for it is known.
+"""
+
+import argparse
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from outrageous.commands.errors import one_clear_message
+from outrageous.errors import UserError
+from outrageous.results.audit import AuditRow, differences, printed_rows
+from outrageous.results.audit_tables import NOTES, Grid, audit_grids, to_markdown, to_terminal
+from outrageous.results.files import write_bytes
+
+if TYPE_CHECKING:
+    from outrageous.config import RunConfig
+    from outrageous.models.language_model import LanguageModel
+
+COMMAND = "python -m outrageous.commands.audit --save"
+TITLE = "Our models' sizes beside the printed ones"
+ONE_BILLION_WORD = 793_471  # words of the vocabulary, where the settings do not limit it
+GIGABYTE = 1e9
+MEMORY_HEADINGS = [
+    "devices",
+    "words of each",
+    "weights",
+    "gradients",
+    "optimizer Adam",
+    "optimizer factored",
+    "activations kept",
+    "activations recomputed",
+    "total plain",
+    "total factored, recomputed",
+]
+
+
+@one_clear_message
+def main(argv: list[str] | None = None) -> int:
+    """0 where every figure is as printed, or its difference explained; else 1."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("experiments", nargs="*", help="such as lm/moe_256 (default: all that have a printed size)")
+    parser.add_argument("--devices", type=_numbers, default=[], help="predict the memory for so many, such as 1,8,64")
+    parser.add_argument("--scale", default="paper", help="of the predicted memory (default: paper)")
+    parser.add_argument("--save", action="store_true", help="write results/tables/audit.md")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="the results folder (default: results)")
+    arguments = parser.parse_args(argv)
+    _check(arguments)
+    rows = audit(arguments.results, arguments.experiments)
+    grids = audit_grids(rows)
+    if arguments.devices:
+        grids += [memory_grid(name, arguments.scale, arguments.devices) for name in _named(rows, arguments.experiments)]
+    print(to_terminal(grids), end="")
+    if arguments.save:
+        path = arguments.results / "tables" / "audit.md"
+        write_bytes(path, markdown(rows).encode())
+        print(f"wrote {path}")
+    different = differences(rows)
+    for line in different:
+        print(f"differs: {line}")
+    if rows and not different:
+        print("Every figure is as printed, or its difference explained.")
+    return 1 if different else 0
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Raises UserError where the arguments do not fit together."""
+    if arguments.save and arguments.experiments:
+        raise UserError("--save writes the rows of all experiments: name none")
+    if arguments.devices:
+        return
+    if arguments.scale != "paper":
+        raise UserError(
+            f"--scale {arguments.scale}: what is printed is of scale paper; with --devices it says whose memory"
+        )
+    printed = {row.experiment for row in printed_rows(arguments.results / "published")}
+    if unknown := [name for name in arguments.experiments if name not in printed]:
+        raise UserError(
+            f"no size of {', '.join(unknown)} is printed in tables 1, 7 and 8; --devices predicts its memory"
+        )
+
+
+def audit(results: Path, experiments: list[str]) -> list[AuditRow]:
+    """Every printed row, or those of the experiments alone.
+
+    Raises UserError if a printed table cannot be read.
+    """
+    chosen = [row for row in printed_rows(results / "published") if not experiments or row.experiment in experiments]
+    return [row.beside(_counts(row.experiment) if row.experiment else None) for row in chosen]
+
+
+def markdown(rows: list[AuditRow]) -> str:
+    """What results/tables/audit.md is to hold."""
+    return to_markdown(TITLE, audit_grids(rows), NOTES, COMMAND)
+
+
+def memory_grid(experiment: str, scale: str, devices: list[int]) -> Grid:
+    """What training takes on one of each number of devices, with and without the savings of appendix D.
+
+    Raises UserError if there is no such experiment or scale.
+    """
+    from outrageous.models.predicted_memory import predict_memory
+
+    config, model = _build(experiment, scale)
+    words = config.trainer.words_per_batch
+    rows = []
+    for num_devices in devices:
+        plain = predict_memory(model, words, num_devices, factored=False, recompute=False)
+        saving = predict_memory(model, words, num_devices, factored=True, recompute=True)
+        sizes = [plain.weights, plain.gradients, plain.optimizer, saving.optimizer]
+        sizes += [plain.activations, saving.activations, plain.total, saving.total]
+        rows.append([str(num_devices), f"{-(-words // num_devices):,}", *(f"{size / GIGABYTE:,.3f}" for size in sizes)])
+    return Grid(f"{experiment}, {scale} scale: predicted memory of one device, GB", MEMORY_HEADINGS, rows, [])
+
+
+def _named(rows: list[AuditRow], experiments: list[str]) -> list[str]:
+    """The experiments named, or else those of the rows; each once."""
+    return experiments or list(dict.fromkeys(row.experiment for row in rows if row.experiment))
+
+
+@functools.cache
+def _build(experiment: str, scale: str) -> tuple["RunConfig", "LanguageModel"]:
+    # Imported here, so that --help answers at once.
+    import torch
+
+    from outrageous.commands.compose import run_config
+    from outrageous.models.language_model import LanguageModel
+
+    config = run_config([f"experiment={experiment}", f"scale={scale}"])
+    with torch.device("meta"):  # 137 billion parameters take no memory there
+        return config, LanguageModel(config.model, config.data.max_size or ONE_BILLION_WORD)
+
+
+def _counts(experiment: str) -> dict[str, int]:
+    from outrageous.models.cost import cost
+
+    counted = cost(_build(experiment, "paper")[1])
+    return {"ops": counted.ops_per_timestep, "params": counted.params, "total": counted.total_params}
+
+
+def _numbers(text: str) -> list[int]:
+    if not all(number.isdecimal() and int(number) > 0 for number in text.split(",")):
+        raise argparse.ArgumentTypeError(f"{text!r}: must be whole numbers from 1, such as 1,8,64")
+    return [int(number) for number in text.split(",")]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,79 @@
+"""`outrageous-audit`: every printed size, in seconds and without memory for weights."""
+
+import resource
+import shutil
+from pathlib import Path
+
+import pytest
+
+from outrageous.commands.audit import audit, main, markdown
+
+RESULTS = Path(__file__).parents[2] / "results"
+
+
+def test_every_printed_size_is_ours_or_its_difference_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    """137 billion parameters among them."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert main(["--results", str(RESULTS)]) == 0
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < 500e3  # kilobytes; libraries, where nothing has loaded them before
+    out = capsys.readouterr().out
+    assert "137577.628" in out
+    assert out.count("†") == 6  # three figures, and three reasons
+    assert out.endswith("Every figure is as printed, or its difference explained.\n")
+
+
+def test_the_committed_audit_is_current() -> None:
+    saved = (RESULTS / "tables" / "audit.md").read_text(encoding="utf-8")
+    assert saved == markdown(audit(RESULTS, [])), "make audit, and commit results/tables/audit.md"
+
+
+def test_a_difference_is_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(RESULTS / "published", tmp_path / "published")
+    table = tmp_path / "published" / "table_7.csv"
+    table.write_text(table.read_text().replace("8.4,37.8,0.9", "8.4,37.9,0.9"))
+    assert main(["lm/moe_32", "--results", str(tmp_path)]) == 1
+    out = capsys.readouterr().out
+    assert "differs: table_7, moe_32: params (M) printed 37.9, ours 37.782" in out
+    assert "moe_256" not in out  # not named
+    assert main(["lm/moe_4", "--results", str(tmp_path)]) == 0
+
+
+def test_saving_writes_what_is_checked(tmp_path: Path) -> None:
+    shutil.copytree(RESULTS / "published", tmp_path / "published")
+    assert main(["--save", "--results", str(tmp_path)]) == 0
+    assert (tmp_path / "tables" / "audit.md").read_text(encoding="utf-8") == markdown(audit(RESULTS, []))
+
+
+def test_memory_for_several_numbers_of_devices(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["lm/moe_256_h", "--devices", "1,16", "--results", str(RESULTS)]) == 0
+    out = capsys.readouterr().out
+    assert "lm/moe_256_h, paper scale: predicted memory of one device, GB" in out
+    # 1085.4 million weights and 0.8 million biases of 4 bytes; of these 268.7 million in groups, a sixteenth of them
+    one, sixteen = [
+        line.split() for line in out.splitlines() if line.split()[:2] in (["1", "300,000"], ["16", "18,750"])
+    ]
+    assert one[2:5] == ["4.345", "4.345", "8.690"]
+    assert sixteen[2] == "3.337"
+    assert main(["lm/balance_0_0", "--devices", "1", "--scale", "pocket", "--results", str(RESULTS)]) == 0
+    assert "lm/balance_0_0, pocket scale" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["lm/moe_33"], "no size of lm/moe_33 is printed in tables 1, 7 and 8; --devices predicts its memory"),
+        (["lm/moe_33", "--devices", "1"], "there is no experiment/lm/moe_33"),
+        (["lm/moe_32", "--save"], "--save writes the rows of all experiments: name none"),
+        (["lm/moe_32", "--scale", "pocket"], "--scale pocket: what is printed is of scale paper"),
+        (["--devices", "0"], "--devices: '0': must be whole numbers from 1"),
+        (["--results", "nowhere"], "nowhere/published/table_1.csv is missing"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["--results", str(RESULTS), *arguments])
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
