@@ -53,7 +53,8 @@ class NoisyTopKGate(nn.Module):
 
     def forward(self, x: Tensor) -> Routing:
         """x [T, D] -> Routing with S = k·T."""
-        chosen, gates, probability = noisy_top_k(logits(x, self.w_gate), logits(x, self.w_noise), self.k, self.training)
+        both = logits(x, torch.cat([self.w_gate, self.w_noise], dim=1))  # [T, 2N]
+        chosen, gates, probability = noisy_top_k(*_halves(both), self.k, self.training)
         return _route_top_k(chosen, gates, load=probability.sum(dim=0))  # Eq. 10
 
     def extra_repr(self) -> str:
@@ -75,9 +76,8 @@ class NoisyTopKGates(nn.Module):
     def forward(self, rows: Tensor, tokens_per_group: Tensor) -> Routing:
         """rows [S, D] sorted by group, tokens_per_group [A] -> Routing of rows among A·B experts; load is
         Load_i(X^(i))_j, over the tokens of the expert's own group."""
-        clean = grouped_logits(rows, self.w_gate, tokens_per_group)  # [S, B]
-        noise = grouped_logits(rows, self.w_noise, tokens_per_group)
-        chosen, gates, probability = noisy_top_k(clean, noise, self.k, self.training)
+        both = grouped_logits(rows, torch.cat([self.w_gate, self.w_noise], dim=2), tokens_per_group)  # [S, 2B]
+        chosen, gates, probability = noisy_top_k(*_halves(both), self.k, self.training)
         group = group_of_row(tokens_per_group, len(rows))  # [S]
         load = probability.new_zeros(self.num_groups, self.experts_per_group).index_add(0, group, probability)
         return _route_top_k(chosen + self.experts_per_group * group.unsqueeze(1), gates, load.flatten())
@@ -114,6 +114,13 @@ def check_sizes(k: int | None = None, **sizes: int) -> None:
     name, size = list(sizes.items())[-1]
     if k is not None and k > size:
         raise ValueError(f"k={k} experts per token, but there are only {name}={size}: lower k")
+
+
+def _halves(both: Tensor) -> tuple[Tensor, Tensor]:
+    """[T, 2N] -> the clean logits and those of the noise, [T, N] each. One product of twice the width costs less than
+    two, in the backward pass most of all, and what follows is elementwise, so the halves had better be contiguous."""
+    clean, noise = both.chunk(2, dim=1)
+    return clean.contiguous(), noise.contiguous()
 
 
 def _route_top_k(expert: Tensor, weight: Tensor, load: Tensor) -> Routing:
