@@ -5,6 +5,7 @@ and of its columns [N, in] are kept: for an expert of 1024 by 512, 1/341 of its 
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -50,9 +51,8 @@ class FactoredAdam(torch.optim.Optimizer):
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     state = self.state[parameter] or self._initial_state(parameter)
-                    state["step"] += 1
                     update = _update_vector if parameter.dim() < 2 else _update_matrices
-                    update(parameter, parameter.grad, state, group)
+                    update(parameter, parameter.grad, state, next_step(state, group))
         return loss
 
     def _initial_state(self, parameter: Tensor) -> dict[str, Tensor]:
@@ -67,17 +67,47 @@ class FactoredAdam(torch.optim.Optimizer):
         return state
 
 
-def inverse_roots(
-    row_mean: Tensor, column_mean: Tensor, state: dict[str, Tensor], group: dict[str, Any]
-) -> tuple[Tensor, Tensor]:
-    """[n, out] and [n, in] -> the same shapes: a and b with 1/√V̂_ij = a_i·b_j."""
-    eps_squared = group["eps"] ** 2
-    correction = 1 - group["beta2"] ** state["step"].item()
-    rows, columns = row_mean / correction + eps_squared, column_mean / correction + eps_squared
-    return rows.div_(rows.mean(dim=-1, keepdim=True)).rsqrt_(), columns.rsqrt_()
+@dataclass(frozen=True)
+class Step:
+    """One step of one parameter: its settings, and the correction 1 - β₂^t of averages that began at zero.
+
+    Axes: ... experts, all or some or a single one.
+    """
+
+    lr: float
+    beta2: float
+    eps: float
+    correction: float
+
+    def average(self, mean: Tensor, squares: Tensor) -> Tensor:
+        """Updates the average `mean` by the squares of this step; returns it corrected, and with ε² added."""
+        mean.lerp_(squares, 1 - self.beta2)
+        return (mean / self.correction).add_(self.eps**2)
+
+    def scales(
+        self, row_mean: Tensor, row_squares: Tensor, column_mean: Tensor, column_squares: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Updates the averages, row_mean [..., out] and column_mean [..., in], by the means of this step's G².
+
+        Returns a [..., out] and b [..., in] with 1/√V̂_ij = a_i·b_j.
+        """
+        rows, columns = self.average(row_mean, row_squares), self.average(column_mean, column_squares)
+        return rows.div_(rows.mean(dim=-1, keepdim=True)).rsqrt_(), columns.rsqrt_()
+
+    def update(self, weight: Tensor, gradient: Tensor, row_mean: Tensor, column_mean: Tensor, buffer: Tensor) -> None:
+        """Moves weight [..., out, in] and its averages; what `buffer`, of the weight's shape, holds is overwritten."""
+        square = torch.mul(gradient, gradient, out=buffer)
+        a, b = self.scales(row_mean, square.mean(dim=-1), column_mean, square.mean(dim=-2))
+        weight.addcmul_(gradient, torch.mul(a.unsqueeze(-1), b.unsqueeze(-2), out=buffer), value=-self.lr)
 
 
-def _update_matrices(parameter: Tensor, gradient: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> None:
+def next_step(state: dict[str, Tensor], group: dict[str, Any]) -> Step:
+    """Counts one more step."""
+    state["step"] += 1
+    return Step(group["lr"], group["beta2"], group["eps"], 1 - group["beta2"] ** state["step"].item())
+
+
+def _update_matrices(parameter: Tensor, gradient: Tensor, state: dict[str, Tensor], step: Step) -> None:
     """Block after block of experts, so that what is read twice is in the cache and no temporary is large."""
     out, in_ = parameter.shape[-2:]
     experts_per_block = max(1, elements_per_block(parameter) // max(1, out * in_))
@@ -92,20 +122,11 @@ def _update_matrices(parameter: Tensor, gradient: Tensor, state: dict[str, Tenso
     ]
     buffer = torch.empty_like(blocks[0][0])
     for weight, grad, row_mean, column_mean in zip(*blocks, strict=True):
-        temporary = buffer[: len(weight)]
-        square = torch.mul(grad, grad, out=temporary)
-        row_mean.lerp_(square.mean(dim=2), 1 - group["beta2"])
-        column_mean.lerp_(square.mean(dim=1), 1 - group["beta2"])
-        a, b = inverse_roots(row_mean, column_mean, state, group)
-        scale = torch.mul(a.unsqueeze(2), b.unsqueeze(1), out=temporary)
-        weight.addcmul_(grad, scale, value=-group["lr"])
+        step.update(weight, grad, row_mean, column_mean, buffer[: len(weight)])
 
 
-def _update_vector(parameter: Tensor, gradient: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> None:
-    mean = state["mean"].lerp_(gradient.square(), 1 - group["beta2"])
-    correction = 1 - group["beta2"] ** state["step"].item()
-    root = (mean / correction).add_(group["eps"] ** 2).sqrt_()
-    parameter.addcdiv_(gradient, root, value=-group["lr"])
+def _update_vector(parameter: Tensor, gradient: Tensor, state: dict[str, Tensor], step: Step) -> None:
+    parameter.addcdiv_(gradient, step.average(state["mean"], gradient.square()).sqrt_(), value=-step.lr)
 
 
 def elements_per_block(parameter: Tensor) -> int:
