@@ -196,12 +196,14 @@ def test_recomputation_is_a_setting(build: Build) -> None:
     assert not any(m.recompute for m in build().modules() if isinstance(m, FeedForwardExperts))
 
 
-def test_updates_without_gradients_are_refused_on_several_devices(
-    build: Build, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("num_devices", "device"), [(2, "cpu"), (1, "cuda")])
+def test_updates_without_gradients_are_refused_on_several_devices_and_on_a_gpu(
+    build: Build, monkeypatch: pytest.MonkeyPatch, num_devices: int, device: str
 ) -> None:
-    monkeypatch.setattr(LanguageModule, "trainer", SimpleNamespace(world_size=2))
+    monkeypatch.setattr(LanguageModule, "trainer", SimpleNamespace(world_size=num_devices))
+    monkeypatch.setattr(LanguageModule, "device", torch.device(device))
     build("optim=factored_adam").on_fit_start()
-    with pytest.raises(UserError, match=r"optim\.experts=gradient_free on 2 devices"):
+    with pytest.raises(UserError, match=rf"optim\.experts=gradient_free on {num_devices} {device}"):
         build("optim=gradient_free").on_fit_start()
 
 

@@ -75,8 +75,8 @@ def _check(weight: Tensor, factors: list[GradientFactors]) -> None:
 
 
 def _update(weight: Tensor, factors: GradientFactors, state: dict[str, Tensor], step: Step) -> None:
-    """An expert with few rows is updated from their Gram matrices. With many, these cost more than they save: its gradient
-    is formed after all, in memory that the next such expert uses again."""
+    """An expert with few rows is updated from their Gram matrices. With many, these cost more than they save: its
+    gradient is formed after all, in memory that the next such expert uses again."""
     experts = zip(
         weight.unbind(0),
         factors.grad_out.split(factors.rows_per_expert),

@@ -36,11 +36,12 @@ class LanguageModule(StampedModule):
         self.grad_norm = self.learning_rate = float("nan")
 
     def on_fit_start(self) -> None:
-        """Raises UserError if replicas would each update experts by their own gradients."""
-        if self.optim.experts is ExpertOptimizer.gradient_free and self.trainer.world_size > 1:
+        """Raises UserError where gradients must be formed: to be averaged over replicas, and on a GPU."""
+        devices = f"{self.trainer.world_size} {self.device.type}"
+        if self.optim.experts is ExpertOptimizer.gradient_free and devices != "1 cpu":
             raise UserError(
-                f"optim.experts=gradient_free on {self.trainer.world_size} devices: without gradients there is nothing "
-                "to be averaged over replicas; use one device, or optim.experts=factored_adam"
+                f"optim.experts=gradient_free on {devices}: only one process on a CPU can do without gradients; set "
+                "trainer.accelerator=cpu, or optim.experts=factored_adam"
             )
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
