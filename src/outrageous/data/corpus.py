@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from outrageous.config import CorpusConfig
 from outrageous.data.build import PARTS, build_corpus
 from outrageous.data.packing import PackedSentences
+from outrageous.data.prepared import META, prepare_once
 from outrageous.data.text import TOKENISERS, file_sha256, find_files
 from outrageous.data.vocabulary import Vocabulary
 from outrageous.errors import UserError
@@ -55,16 +52,7 @@ def prepare_corpus(config: CorpusConfig, folder: Path) -> Corpus:
         "path": [[name, file_sha256(file)] for name, file in files.items()],  # not where the files lie
         "format_version": FORMAT_VERSION,
     }
-    fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-    target = folder / f"{config.name}-{fingerprint}"
-    if not target.exists():
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(folder / f".{target.name}.lock"):
-                if not target.exists():
-                    _prepare(config, files, {"fingerprint": fingerprint, "made_from": identity}, target)
-        except OSError as error:
-            raise UserError(f"cannot write the prepared corpus {target}: {error.strerror or error}") from error
+    target = prepare_once(folder, config.name, identity, lambda part: build_corpus(config, files, part))
     return _open(target)
 
 
@@ -90,22 +78,9 @@ def _check(config: CorpusConfig) -> None:
         raise UserError(f"data.dev_fraction and data.test_fraction, {shares}, must be above 0 and sum to below 1")
 
 
-def _prepare(config: CorpusConfig, files: dict[str, Path], meta: dict[str, Any], target: Path) -> None:
-    """Prepare in a sibling folder and move it into place when it is whole."""
-    part = target.with_name(f".{target.name}.part")
-    shutil.rmtree(part, ignore_errors=True)  # left behind by a process that was killed
-    part.mkdir()
-    try:
-        meta = meta | build_corpus(config, files, part)
-        (part / "meta.json").write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
-        part.replace(target)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-
-
 def _open(target: Path) -> Corpus:
     try:
-        meta = json.loads((target / "meta.json").read_text(encoding="utf-8"))
+        meta = json.loads((target / META).read_text(encoding="utf-8"))
         vocabulary = Vocabulary.load(target / "vocabulary.txt")
         parts = {part: PackedSentences(target / f"{part}.arrow", vocabulary.bos_id) for part in PARTS}
         for part, sentences in parts.items():

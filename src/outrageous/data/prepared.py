@@ -1,0 +1,56 @@
+"""A prepared folder: made once, whole or not at all, named by a fingerprint of all that shaped it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from outrageous.errors import UserError
+
+META = "meta.json"
+
+
+def prepare_once(folder: Path, name: str, identity: dict[str, Any], build: Callable[[Path], dict[str, Any]]) -> Path:
+    """The folder under `folder` that `build` has filled, calling it first if no earlier call has.
+
+    Safe to call from several processes at once: one prepares, the others wait. An interrupted preparation leaves
+    nothing that passes for a finished one. What `build` returns goes to `meta.json`, beside `fingerprint` and
+    `made_from`.
+
+    Args:
+        identity: plain values that say all of what is made; their hash is the fingerprint.
+        build: fills the empty folder that it is given, and returns what is to be known of it.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+    target = folder / f"{name}-{fingerprint}"
+    if not target.exists():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(folder / f".{target.name}.lock"):
+                if not target.exists():
+                    _prepare(target, {"fingerprint": fingerprint, "made_from": identity}, build)
+        except OSError as error:
+            raise UserError(f"cannot write the prepared corpus {target}: {error.strerror or error}") from error
+    return target
+
+
+def _prepare(target: Path, meta: dict[str, Any], build: Callable[[Path], dict[str, Any]]) -> None:
+    """Prepare in a sibling folder and move it into place when it is whole."""
+    part = target.with_name(f".{target.name}.part")
+    shutil.rmtree(part, ignore_errors=True)  # left behind by a process that was killed
+    part.mkdir()
+    try:
+        meta = meta | build(part)
+        (part / META).write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
+        part.replace(target)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
