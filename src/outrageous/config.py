@@ -73,6 +73,34 @@ class LanguageModelConfig:
     project_lstm: bool = False
 
 
+class AttentionKind(Enum):
+    """How well a source position fits a query: by a product, which makes all pairs matrix products (appendix G), or by
+    a sum as in GNMT."""
+
+    multiplicative = "multiplicative"
+    additive = "additive"
+
+
+@dataclass
+class TranslationModelConfig:
+    """
+    Attributes:
+        d_model: width of everything between the layers.
+        lstm_units: units of every LSTM; projected to d_model where larger.
+        dropout: probability with which a value is dropped after embeddings, LSTMs and MoEs.
+        moe: of the encoder's and the decoder's MoE alike; null for neither.
+        bidirectional: whether the first two of the encoder's three LSTMs read the sentence side by side, one of them
+            from its end, or one after the other.
+    """
+
+    d_model: int
+    lstm_units: int
+    dropout: float
+    moe: MoEConfig | None = None
+    bidirectional: bool = True
+    attention: AttentionKind = AttentionKind.multiplicative
+
+
 @dataclass
 class CorpusConfig:
     """What corpus to prepare and how.

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from outrageous.config import GateConfig, GateKind, LanguageModelConfig, Layer, MoEConfig
-from outrageous.models.language_model import LanguageModel, build_moe
+from outrageous.models.language_model import LanguageModel
+from outrageous.models.mixture import build_moe
 from outrageous.moe import MoE, MoEReport, NoisyTopKGate, SoftmaxGate
 
 LSTM, MOE = Layer.lstm, Layer.moe

@@ -3,51 +3,13 @@
 Axes: B sentences, L longest sentence, T words that are not padding, D d_model, V vocabulary.
 """
 
-from collections.abc import Callable
-
 from torch import Tensor, nn
 
-from outrageous.config import GateKind, LanguageModelConfig, Layer, MoEConfig
+from outrageous.config import LanguageModelConfig, Layer
 from outrageous.models.lstm import LSTM
+from outrageous.models.mixture import build_moe, mix
 from outrageous.models.sampled_softmax import VocabularySoftmax
-from outrageous.moe import (
-    FeedForwardExperts,
-    Mixtures,
-    MoE,
-    MoEReport,
-    NoisyTopKGate,
-    NoisyTopKGates,
-    SoftmaxGate,
-    StrictlyBalancedGate,
-    StrictlyBalancedGates,
-)
-
-# Of the gates that choose k: the flat or primary one, and the secondary ones of a hierarchy.
-GATES: dict[GateKind, tuple[Callable[..., nn.Module], Callable[..., nn.Module]]] = {
-    GateKind.noisy_top_k: (NoisyTopKGate, NoisyTopKGates),
-    GateKind.strictly_balanced: (StrictlyBalancedGate, StrictlyBalancedGates),
-}
-
-
-def build_moe(config: MoEConfig, d_model: int) -> MoE:
-    """Raises ValueError if a size does not fit."""
-    experts = FeedForwardExperts(config.num_experts, d_model, list(config.d_hidden), config.recompute)
-    kind, k = config.gate.kind, config.gate.k
-    if kind is GateKind.softmax:
-        if k is not None:
-            raise ValueError(f"gate.k={k}: the softmax gate uses every expert; leave k out (null)")
-        if config.num_groups is not None:
-            raise ValueError(f"num_groups={config.num_groups}: a gate that uses every expert needs no groups (null)")
-        return MoE(SoftmaxGate(d_model, config.num_experts), experts)
-    if k is None:
-        raise ValueError("gate.k is not set: give the number of experts per token")
-    gate, gates = GATES[kind]
-    if config.num_groups is None:
-        return MoE(gate(d_model, config.num_experts, k), experts)
-    if config.num_groups < 1 or config.num_experts % config.num_groups:
-        raise ValueError(f"num_groups={config.num_groups} does not divide num_experts={config.num_experts}")
-    per_group = config.num_experts // config.num_groups
-    return MoE(gate(d_model, config.num_groups, k), Mixtures(gates(config.num_groups, d_model, per_group, k), experts))
+from outrageous.moe import MoE, MoEReport
 
 
 class LanguageModel(nn.Module):
@@ -90,8 +52,7 @@ class LanguageModel(nn.Module):
         x = self.dropout(self.embedding(inputs))  # [B, L, D]
         for layer in self.layers:
             if isinstance(layer, MoE):
-                mixed, report = layer(x[mask])  # [T, D]: padding neither uses experts nor counts in the load
-                out = x.new_zeros(x.shape).masked_scatter(mask.unsqueeze(-1), mixed.sigmoid().to(x.dtype))
+                out, report = mix(layer, x, mask)
                 reports.append(report)
             else:
                 out = layer(x)

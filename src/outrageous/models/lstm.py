@@ -1,7 +1,26 @@
 """The LSTM of the paper's models."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class LSTMState:
+    """What recurs of R sentences between two steps.
+
+    Attributes:
+        output: [R, D], or [R, H] of H units where these are not projected before they recur.
+        cell: [R, H].
+    """
+
+    output: Tensor
+    cell: Tensor
+
+    def select(self, rows: Tensor) -> "LSTMState":
+        """The states of these sentences, any number of times each; rows [S] int64."""
+        return LSTMState(self.output[rows], self.cell[rows])
 
 
 class LSTM(nn.Module):
@@ -14,10 +33,11 @@ class LSTM(nn.Module):
     The forget gates' biases start at 1, as in Jozefowicz et al. (2016); the paper does not name its initialisation.
     """
 
-    def __init__(self, d_model: int, num_units: int, project: bool = False) -> None:
+    def __init__(self, d_model: int, num_units: int, project: bool = False, d_input: int | None = None) -> None:
         """
         Args:
             project: project where there are D units, too.
+            d_input: width of the input; None for D.
 
         Raises:
             ValueError: num_units < d_model. A projection cannot be wider than what it projects.
@@ -27,7 +47,7 @@ class LSTM(nn.Module):
             raise ValueError(f"num_units={num_units}: an LSTM with d_model={d_model} outputs needs at least that many")
         self.d_model, self.num_units = d_model, num_units
         projection = d_model if num_units > d_model else 0
-        self.lstm = nn.LSTM(d_model, num_units, batch_first=True, proj_size=projection)
+        self.lstm = nn.LSTM(d_input or d_model, num_units, batch_first=True, proj_size=projection)
         square = project and num_units == d_model
         self.projection = nn.Linear(d_model, d_model, bias=False) if square else nn.Identity()
         with torch.no_grad():  # gates lie in the order input, forget, cell, output
@@ -39,3 +59,13 @@ class LSTM(nn.Module):
         """x [B, L, D] -> [B, L, D]. Padding must stand at the end of a sentence, where it cannot reach any word."""
         out: Tensor = self.projection(self.lstm(x)[0])
         return out
+
+    def start(self, num_rows: int) -> LSTMState:
+        """The state of zeros from which every sentence starts, of R sentences."""
+        like = self.lstm.get_parameter("weight_hh_l0")
+        return LSTMState(like.new_zeros(num_rows, like.shape[1]), like.new_zeros(num_rows, self.num_units))
+
+    def step(self, x: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
+        """One word of each of R sentences: x [R, D] -> [R, D], and the state after it."""
+        out, (output, cell) = self.lstm(x.unsqueeze(1), (state.output.unsqueeze(0), state.cell.unsqueeze(0)))
+        return self.projection(out.squeeze(1)), LSTMState(output.squeeze(0), cell.squeeze(0))

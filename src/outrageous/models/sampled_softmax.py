@@ -74,16 +74,41 @@ def _accidental_hits(target: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
     return row, position[slot[row]]
 
 
-class VocabularySoftmax(nn.Module):
-    """Output embedding [V, D] and bias [V], with both ways to compute the negative log-likelihood of targets."""
+class FullSoftmax(nn.Module):
+    """Output embedding [V, D] and bias [V]."""
 
-    def __init__(self, num_classes: int, d_model: int, num_sampled: int) -> None:
-        """Raises ValueError if num_sampled does not fit num_classes."""
+    def __init__(self, num_classes: int, d_model: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(num_classes, d_model))
         self.bias = nn.Parameter(torch.zeros(num_classes))
-        self.sampler = LogUniformSampler(num_classes, num_sampled)
         nn.init.normal_(self.weight, std=d_model**-0.5)
+
+    def loss(self, hidden: Tensor, target: Tensor) -> Tensor:
+        """Mean cross-entropy over the whole vocabulary; hidden [T, D], target [T] int64."""
+        return F.cross_entropy(self._logits(hidden), target)
+
+    def log_probabilities(self, hidden: Tensor) -> Tensor:
+        """log p(· | hidden), hidden [T, D] -> [T, V], float32 at least."""
+        return self._logits(hidden).log_softmax(dim=1)
+
+    @torch.no_grad()
+    def negative_log_likelihood(self, hidden: Tensor, target: Tensor, tokens_per_chunk: int = 1024) -> Tensor:
+        """-log p(target | hidden), [T], float32 at least; holds tokens_per_chunk · V logits at once."""
+        chunks = zip(hidden.split(tokens_per_chunk), target.split(tokens_per_chunk), strict=True)
+        return torch.cat([F.cross_entropy(self._logits(h), t, reduction="none") for h, t in chunks])
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        logits = F.linear(hidden, self.weight, self.bias)
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+class VocabularySoftmax(FullSoftmax):
+    """With both ways to compute the negative log-likelihood of targets: in full, and over sampled classes."""
+
+    def __init__(self, num_classes: int, d_model: int, num_sampled: int) -> None:
+        """Raises ValueError if num_sampled does not fit num_classes."""
+        super().__init__(num_classes, d_model)
+        self.sampler = LogUniformSampler(num_classes, num_sampled)
 
     def sampled_loss(self, hidden: Tensor, target: Tensor) -> Tensor:
         """Mean cross-entropy over the true class and S sampled ones; no likelihood, so no perplexity follows from it.
@@ -108,12 +133,3 @@ class VocabularySoftmax(nn.Module):
         sampled_logits[row, column] = -torch.inf
         logits = torch.cat([true_logit.unsqueeze(1), sampled_logits], dim=1)
         return F.cross_entropy(logits, torch.zeros_like(target))
-
-    @torch.no_grad()
-    def negative_log_likelihood(self, hidden: Tensor, target: Tensor, tokens_per_chunk: int = 1024) -> Tensor:
-        """-log p(target | hidden) over the whole vocabulary, [T] float32; holds tokens_per_chunk · V logits at once."""
-        chunks = zip(hidden.split(tokens_per_chunk), target.split(tokens_per_chunk), strict=True)
-        return torch.cat([F.cross_entropy(self._logits(h), t, reduction="none") for h, t in chunks])
-
-    def _logits(self, hidden: Tensor) -> Tensor:
-        return F.linear(hidden, self.weight, self.bias).float()
