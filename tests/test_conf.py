@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from outrageous.commands.compose import CONF, compose_train, experiments, run_config
 from outrageous.config import RunConfig
 from outrageous.models.language_model import LanguageModel
-from outrageous.results.published import equal_ops_rows, read_published, table_7
+from outrageous.results.published import has_equal_ops, read_cells
 from outrageous.results.records import SCALES
 from outrageous.training.run_folder import plain_config
 from outrageous.training.settings import check_settings
@@ -24,6 +24,12 @@ TABLE_8 = [name for name in EXPERIMENTS if name.startswith("lm/news_")]
 TABLE_7 = [name for name in EXPERIMENTS if name not in TABLE_6 + TABLE_8]
 IN_SCALES = [scale for scale in SCALES if (CONF / "scale" / f"{scale}.yaml").exists()]
 PUBLISHED = CONF.parent / "results" / "published"
+
+
+def printed_rows(table: str) -> dict[str, dict[str, str]]:
+    """The cells of table 7 or 8 by model."""
+    return {row["model"]: row for row in read_cells(PUBLISHED / f"{table}.csv")}
+
 
 # What a scale may change: sizes and budgets.
 SIZES_AND_BUDGETS = {
@@ -74,14 +80,11 @@ def test_there_are_scales_and_experiments() -> None:
 
 def test_every_printed_row_with_a_model_is_an_experiment() -> None:
     """Jozefowicz's lstm_2048_512 is the model of the paper's own row; a 5-gram has no layers."""
-    printed = {
-        file: {row["model"] for row in read_published(PUBLISHED / f"{file}.csv")} for file in ("table_7", "table_8")
-    }
-    assert {f"lm/{row}" for row in printed["table_7"]} - {*TABLE_7} == {
+    assert {f"lm/{row}" for row in printed_rows("table_7")} - {*TABLE_7} == {
         "lm/kneser_ney_5gram",
         "lm/lstm_2048_512_jozefowicz",
     }
-    assert {f"lm/news_{row}" for row in printed["table_8"]} - {*TABLE_8} == {"lm/news_kneser_ney_5gram"}
+    assert {f"lm/news_{row}" for row in printed_rows("table_8")} - {*TABLE_8} == {"lm/news_kneser_ney_5gram"}
 
 
 @pytest.mark.parametrize("scale", IN_SCALES)
@@ -138,13 +141,13 @@ def test_widths_keep_the_papers_proportions(scale: str) -> None:
 
 
 def test_at_paper_scale_the_sizes_and_dropout_of_table_7_are_the_papers() -> None:
-    printed = {row.model: row for row in table_7(PUBLISHED)}
+    printed = printed_rows("table_7")
     twice_as_wide = {"lm/moe_34m", "lm/moe_143m", "lm/2xlstm_8192_1024"}
     for experiment in TABLE_7:
         config = composed(experiment, "paper")
         assert config.model.d_model == (1024 if experiment in twice_as_wide else 512)
         assert (config.scale.d_hidden, config.model.num_sampled) == (1024, 8192)
-        assert config.model.dropout == printed[experiment.removeprefix("lm/")].drop_prob
+        assert config.model.dropout == float(printed[experiment.removeprefix("lm/")]["drop_prob"])
         assert (config.balance.w_importance, config.balance.w_load) == (0.1, 0.1)
         assert (config.trainer.max_epochs, config.trainer.words_per_batch) == (10, 300_000)
         assert config.schedule.warmup_steps == 1000
@@ -186,17 +189,17 @@ def comment_of(experiment: str) -> str:
 def test_a_preset_of_table_7_opens_with_its_row(experiment: str) -> None:
     row = experiment.removeprefix("lm/")
     perplexity, ops = _in_print(rf"Table 7, row {row}\b.*: ", comment_of(experiment))
-    (printed,) = [each for each in table_7(PUBLISHED) if each.model == row]
-    expected = printed.test_perplexity_10_epochs or printed.test_perplexity_final
-    assert (perplexity, ops) == (expected, printed.ops_per_timestep_millions)
+    printed = printed_rows("table_7")[row]
+    expected = printed["test_perplexity_10_epochs"] or printed["test_perplexity_final"]
+    assert (perplexity, ops) == (float(expected), float(printed["ops_per_timestep_millions"]))
 
 
 @pytest.mark.parametrize("experiment", TABLE_8)
 def test_a_preset_of_table_8_opens_with_its_row(experiment: str) -> None:
     row = experiment.removeprefix("lm/news_")
     found = _in_print(rf"Table 8, row {row}: ", comment_of(experiment))
-    (printed,) = [each for each in read_published(PUBLISHED / "table_8.csv") if each["model"] == row]
-    assert found == (printed["test_perplexity_1_epoch"], printed["ops_per_timestep_millions"])
+    printed = printed_rows("table_8")[row]
+    assert found == (float(printed["test_perplexity_1_epoch"]), float(printed["ops_per_timestep_millions"]))
 
 
 def _in_print(opening: str, comment: str) -> tuple[float, float]:
@@ -205,7 +208,8 @@ def _in_print(opening: str, comment: str) -> tuple[float, float]:
 
 
 def test_the_presets_of_table_6_are_its_rows_and_open_with_them() -> None:
-    for printed in read_published(PUBLISHED / "table_6.csv"):
+    for cells in read_cells(PUBLISHED / "table_6.csv"):
+        printed = {name: float(cell) for name, cell in cells.items()}
         w_importance, w_load = printed["w_importance"], printed["w_load"]
         experiment = f"lm/balance_{w_importance:g}_{w_load:g}"
         balance = composed(experiment, "paper").balance
@@ -245,7 +249,8 @@ def test_the_ladder_is_the_flat_models_of_table_7_and_their_baselines() -> None:
 
 
 def test_figure_2_left_is_the_models_of_eight_million_operations() -> None:
-    assert {*swept("figure_2_left")} == {f"lm/{row}" for row in equal_ops_rows(table_7(PUBLISHED))}
+    ops = {row: float(cells["ops_per_timestep_millions"]) for row, cells in printed_rows("table_7").items()}
+    assert {*swept("figure_2_left")} == {f"lm/{row}" for row in ops if has_equal_ops(ops[row])}
     assert {"lm/moe_4096_h", "lm/moe_34m", "lm/moe_143m"} <= {*swept("figure_2_right")}
 
 

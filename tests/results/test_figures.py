@@ -1,12 +1,16 @@
 import dataclasses
+import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
-import matplotlib
+import matplotlib.axes
+import matplotlib.figure
 import pytest
 
 from outrageous.results import figures
 from outrageous.results.figures import FIGURE_2_LEFT, FIGURE_2_RIGHT, FIGURE_3, PAPER_FIGURES, PaperFigure, Point
+from outrageous.results.labels import Label
 from outrageous.results.records import CurvePoint, Record
 
 MakeRecord = Callable[..., Record]
@@ -100,3 +104,51 @@ def test_each_model_of_figure_3_is_named_once_and_beside_the_lower_line(publishe
     assert [lines.count(f"    <!-- {row} -->") for row in ("moe_32", "moe_131072_h")] == [1, 1]
     labels = [figures._label(panel, point) for point in panel.points if point.series == figures.WHOLE]
     assert [label.text for label in labels if not label.left] == ["moe_131072_h"]
+
+
+def drawn_panel(points: list[Point]) -> tuple[matplotlib.axes.Axes, list[Label]]:
+    axes = matplotlib.figure.Figure().subplots()
+    return axes, figures._draw_panel(axes, figures.Panel("title", points))
+
+
+def test_bars_lie_within_the_axes() -> None:
+    axes, _ = drawn_panel(
+        [Point("moe_1_deep", "dense", 1e5, 72.0, 5.0), Point("moe_32", "flat mixture", 2e5, 66.0, 0.1)]
+    )
+    low, high = axes.get_ylim()
+    assert low < 65.9
+    assert high > 77.0
+
+
+def test_a_longer_label_is_given_more_room() -> None:
+    def share_to_the_right_of_the_last_point(row: str) -> float:
+        axes, labels = drawn_panel(
+            [Point("a", "flat mixture", 1e5, 70.0, None), Point(row, "flat mixture", 1e6, 60.0, None)]
+        )
+        assert [label.left for label in labels] == [True, False]
+        low, high = (math.log10(limit) for limit in axes.get_xlim())
+        return (high - 6) / (high - low)
+
+    # 0.06 for the gap and 0.0165 for each letter: 0.06 + 0.132 = 0.192 and 0.06 + 0.264 = 0.324.
+    assert share_to_the_right_of_the_last_point("8letters") == pytest.approx(0.192)
+    assert share_to_the_right_of_the_last_point("sixteen__letters") == pytest.approx(0.324)
+
+
+def test_a_label_that_the_line_would_cross_goes_below_it() -> None:
+    xs, perplexities = (1e5, 3e5, 9e5), (69.0, 66.5, 66.7)
+    points = [Point(f"moe_{i}", "flat mixture", xs[i], perplexities[i], None) for i in range(3)]
+    _, labels = drawn_panel(points)
+    assert [label.shift < 0 for label in labels] == [False, True, False]
+    _, falling = drawn_panel([*points[:2], dataclasses.replace(points[2], perplexity=60.0)])
+    assert [label.shift for label in falling] == [0.0, 0.0, 0.0]
+
+
+def test_a_panel_of_nothing_is_narrow(published: Path) -> None:
+    printed = figures.printed_panel(FIGURE_3, published)
+
+    def width(panels: list[figures.Panel]) -> float:
+        svg = figures.draw(FIGURE_3, panels, "c").svg.decode()
+        return float(re.findall(r'<svg [^>]*width="([\d.]+)pt"', svg.replace("\n", " "))[0])
+
+    nothing = figures.Panel("reference", [])
+    assert width([printed, nothing]) < 0.75 * width([printed, printed])

@@ -1,12 +1,13 @@
 """Figures 2 and 3: perplexity against parameters or ops/timestep, printed and ours in panels side by side."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from outrageous.results.drawing import LABEL_SIZE, Drawing, count, family, fix_layout, house_style, not_run, render
 from outrageous.results.labels import Label, place
@@ -145,12 +146,13 @@ def our_panel(figure: PaperFigure, heading: str, published: Path, records: Itera
 def draw(figure: PaperFigure, panels: Sequence[Panel], command: str) -> Drawing:
     """The panels side by side, each with axes of its own."""
     with house_style():
-        canvas = Figure(figsize=(4.6 * len(panels), 4.2), layout="constrained")
-        axes = canvas.subplots(1, len(panels), squeeze=False)[0]
+        widths = [1.0 if panel.points else 0.35 for panel in panels]  # nothing takes little room
+        canvas = Figure(figsize=(4.6 * sum(widths), 4.2), layout="constrained")
+        axes = canvas.subplots(1, len(panels), squeeze=False, width_ratios=widths)[0]
         labels = [_draw_panel(axis, panel) for axis, panel in zip(axes, panels, strict=True)]
         axes[0].set_ylabel("perplexity")
-        for axis in axes:
-            axis.set_xlabel(figure.x_label)
+        for axis, panel in zip(axes, panels, strict=True):
+            axis.set_xlabel(figure.x_label if panel.points else "")
         canvas.suptitle(f"{figure.title}\n({NOTE})", fontsize=10)
         handles = {handle.get_label(): handle for axis in axes for handle in axis.get_legend_handles_labels()[0]}
         shown = [name for name in SERIES if name in handles]
@@ -177,28 +179,46 @@ def _draw_panel(axes: Axes, panel: Panel) -> list[Label]:
         axes.plot(xs, ys, marker, color=colour, markersize=5, label=name)
         for point in members:
             if point.spread is not None:
-                axes.errorbar(point.x, point.perplexity, point.spread, ecolor=colour, capsize=3)
-    _set_limits(axes, panel.points)
+                axes.errorbar(point.x, point.perplexity, point.spread, ecolor=colour, elinewidth=1, capsize=3)
+    # Figure 3 has each model twice: once is enough.
+    labels = [_label(panel, point) for point in panel.points if point.series != TENTH]
+    _set_limits(axes, panel.points, labels)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.grid(axis="y", color="#E5E5E5", linewidth=0.6)
     axes.set_axisbelow(True)
-    # Figure 3 has each model twice: once is enough.
-    return [_label(panel, point) for point in panel.points if point.series != TENTH]
+    return labels
 
 
 def _label(panel: Panel, point: Point) -> Label:
     """Perplexity falls to the right of the smallest models, so their labels go left; below figure 3's lower line, all
-    but the last do."""
-    xs = [each.x for each in panel.points]
-    left = point.x < max(xs) if point.series == WHOLE else point.x < 1.5 * min(xs)
-    return Label(point.x, point.perplexity, point.row, SERIES[point.series][0], left)
+    but the last do. Where the line does not fall, the label goes below it."""
+    xs = [math.log(each.x) for each in panel.points]
+    smallest, largest, x = min(xs), max(xs), math.log(point.x)
+    left = x < largest if point.series == WHOLE else x - smallest <= 0.1 * (largest - smallest)
+    following = [each for each in panel.points if each.series == point.series and each.x > point.x]
+    on_the_line = (
+        not left and point.series != "dense" and any(each.perplexity >= point.perplexity for each in following)
+    )
+    colour = SERIES[point.series][0]
+    return Label(point.x, point.perplexity, point.row, colour, left, shift=-LABEL_SIZE if on_the_line else 0.0)
 
 
-def _set_limits(axes: Axes, points: list[Point]) -> None:
-    xs, perplexities = [p.x for p in points], [p.perplexity for p in points]
-    reach = max(max(xs) / min(xs), 30.0)
-    axes.set_xlim(min(xs) / reach**0.5, min(xs) * reach**1.45)  # room for labels on either side
-    height = max(max(perplexities) - min(perplexities), 0.06 * min(perplexities))  # do not blow up mere noise
-    middle = (max(perplexities) + min(perplexities)) / 2
-    axes.set_ylim(middle - 0.65 * height, middle + 0.65 * height)
+def _set_limits(axes: Axes, points: list[Point], labels: Sequence[Label]) -> None:
+    """All points with their bars, and room for the labels beside the outermost points."""
+    xs = [math.log10(point.x) for point in points]
+    left = _room(label.text for label in labels if label.left)
+    right = _room(label.text for label in labels if not label.left)
+    decades = max(max(xs) - min(xs), 0.25) / (1 - left - right)
+    middle = (max(xs) + min(xs)) / 2 + (right - left) / 2 * decades
+    axes.set_xlim(10 ** (middle - decades / 2), 10 ** (middle + decades / 2))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if decades > 2 else (1.0, 2.0, 5.0)))
+    low = min(point.perplexity - (point.spread or 0.0) for point in points)
+    high = max(point.perplexity + (point.spread or 0.0) for point in points)
+    height = max(high - low, 0.06 * low)  # do not blow up mere noise
+    axes.set_ylim((high + low) / 2 - 0.65 * height, (high + low) / 2 + 0.65 * height)
+
+
+def _room(texts: Iterable[str]) -> float:
+    """The share of a panel's width, some 290 points, that the widest label takes with its gap; a margin if none."""
+    return max((0.06 + 0.0165 * len(text) for text in texts), default=0.08)

@@ -13,13 +13,15 @@ GAP = 12.0  # points between an anchor and its label
 
 @dataclass(frozen=True)
 class Label:
-    """`text` in a darker `colour`, to stand to the right or left of (x, y), which are data coordinates."""
+    """`text` in a darker `colour`, to stand to the right or left of (x, y), which are data coordinates, and `shift`
+    points above it."""
 
     x: float
     y: float
     text: str
     colour: str
     left: bool = False
+    shift: float = 0.0
 
 
 def spread(positions: Sequence[float], gap: float) -> list[float]:
@@ -55,7 +57,7 @@ def place(axes: Axes, labels: Sequence[Label], size: float) -> None:
     boxes = [note.get_window_extent(renderer) for note in notes]
     anchors = [axes.transData.transform((label.x, label.y))[1] for label in labels]
     for column in _columns([(box.x0, box.x1) for box in boxes]):
-        heights = spread([anchors[i] for i in column], gap=1.3 * size * unit)
+        heights = spread([anchors[i] + labels[i].shift * unit for i in column], gap=1.3 * size * unit)
         for i, height in zip(column, heights, strict=True):
             offset = (height - anchors[i]) / unit
             notes[i].set_position((notes[i].get_position()[0], offset))
