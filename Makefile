@@ -8,17 +8,23 @@ READY := .venv/ready
 INSTALL = $${PIP_FIND_LINKS:+env UV_FIND_LINKS="$$(printf '%s' "$$PIP_FIND_LINKS" | tr ' ' ',')"} \
 	.venv/bin/python -m uv pip install --python .venv/bin/python --constraint constraints.txt
 
-.PHONY: help setup reproduce-lm audit report bench test test-slow check format lint types imports clean
+.PHONY: help setup reproduce-lm data-lm1b data-wmt14 audit report bench test test-slow check format lint types imports clean
 
 help: ## say what can be made (default)
 	@echo 'make TARGET, where TARGET is'
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
 
 setup: $(READY) ## make .venv with the package and its tools (every other target does this first)
 	@echo "Set-up is complete: .venv with $$(.venv/bin/python --version)"
 
 reproduce-lm: $(READY) ## train table 7's ladder, then print and draw it beside the paper (SCALE=pocket SEEDS=0, or SEEDS=0,1,2)
 	.venv/bin/python -m outrageous.commands.reproduce table_7 --scale $(SCALE) --seeds $(SEEDS)
+
+data-lm1b: $(READY) ## download and verify One Billion Word (6.1 GB of disk), going on where it was interrupted
+	.venv/bin/python -m data_prep lm1b
+
+data-wmt14: $(READY) ## the same for WMT'14 English-German and English-French (23 GB of disk)
+	.venv/bin/python -m data_prep wmt14
 
 audit: $(READY) ## count every model of tables 1, 7 and 8 and write the sizes beside the printed ones
 	.venv/bin/python -m outrageous.commands.audit --save
@@ -55,7 +61,7 @@ imports: $(READY) ## check that imports run one way
 
 clean: ## delete caches (never outputs/, results/ or .venv)
 	rm -rf .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache build
-	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src data_prep tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # .venv-unfinished stands beside .venv while it is being made. Where it is found, an earlier set-up was interrupted:
 # packages may be half there, so .venv is made afresh. A finished .venv is brought up to date with its own interpreter.

@@ -1,0 +1,88 @@
+"""What is fetched and what it must turn out to be, as `sources.yaml` states it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+
+SOURCES = Path(__file__).with_name("sources.yaml")
+
+
+@dataclass(frozen=True)
+class FileGroup:
+    """Files of an archive that are counted together.
+
+    Attributes:
+        names: relative to the folder that the archive is unpacked to.
+        lines: of all of them together, as `wc -l` counts; None where unknown.
+        md5: of the file, where it is one and its sum is known.
+    """
+
+    names: tuple[str, ...]
+    lines: int | None
+    md5: str | None
+
+
+@dataclass(frozen=True)
+class Source:
+    """One archive.
+
+    Attributes:
+        folder: where its files go, relative to the folder of all downloads.
+        url: its address.
+        size: bytes of the archive; None where unknown.
+        checksum: `sha256:…` or `md5:…`; None where none was published.
+        unpacked_size: bytes that its files need, about.
+        inside: folder within the archive that names start from; empty for its root.
+        files: what is taken from it.
+    """
+
+    folder: str
+    url: str
+    size: int | None
+    checksum: str | None
+    unpacked_size: int
+    inside: str
+    files: tuple[FileGroup, ...]
+
+    @property
+    def archive_name(self) -> str:
+        """The archive's file name, the last part of its address."""
+        return PurePosixPath(urlsplit(self.url).path).name
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every file that is taken, each once."""
+        return tuple(dict.fromkeys(name for group in self.files for name in group.names))
+
+
+def read_sources(path: Path = SOURCES) -> dict[str, list[Source]]:
+    """The archives of each corpus."""
+    corpora = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return {corpus: [_source(**entry) for entry in entries] for corpus, entries in corpora.items()}
+
+
+def _source(
+    *,
+    folder: str,
+    url: str,
+    unpacked_bytes: int,
+    inside: str,
+    files: list[dict[str, Any]],
+    bytes: int | None = None,
+    checksum: str | None = None,
+) -> Source:
+    groups = tuple(_group(**entry) for entry in files)
+    return Source(folder, url, bytes, checksum, unpacked_bytes, inside, groups)
+
+
+def _group(
+    *, name: str, lines: int | None = None, md5: str | None = None, first: int | None = None, last: int | None = None
+) -> FileGroup:
+    if first is None or last is None:
+        return FileGroup((name,), lines, md5)
+    return FileGroup(tuple(name.format(number) for number in range(first, last + 1)), lines, md5)
