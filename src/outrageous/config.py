@@ -148,6 +148,7 @@ class OptimizerConfig:
         beta1, beta2, epsilon: Adam's. Experts not updated by Adam have no beta1.
         max_grad_norm: gradients are scaled down to this norm, over all parameters together; null for no limit.
         experts: the optimizer of experts' weights.
+        experts_learning_rate: theirs, where it is not that of the rest: a stack of several layers bears less.
     """
 
     learning_rate: float
@@ -156,6 +157,7 @@ class OptimizerConfig:
     epsilon: float
     max_grad_norm: float | None
     experts: ExpertOptimizer = ExpertOptimizer.adam
+    experts_learning_rate: float | None = None
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """Which optimizer trains what."""
 
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -55,6 +56,29 @@ def test_experts_have_an_optimizer_of_their_own(
     assert adam.param_groups[0]["betas"] == (0.25, 0.75)
     assert factored.param_groups[0]["beta2"] == 0.75
     assert [group["eps"] for group in optimizer.param_groups] == [1e-3, 1e-3]
+
+
+@pytest.mark.parametrize("kind", list(ExpertOptimizer))
+def test_experts_may_have_a_learning_rate_of_their_own(
+    model: nn.ModuleList, bank: FeedForwardExperts, kind: ExpertOptimizer
+) -> None:
+    optimizer = build_optimizer(model, replace(CONFIG, experts=kind, experts_learning_rate=0.125))
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    experts = {id(p) for p in bank.parameters()}
+    assert rates == {id(p): 0.125 if id(p) in experts else 0.5 for p in model.parameters()}
+
+
+def test_the_same_learning_rate_apart_trains_as_one_for_all(model: nn.ModuleList) -> None:
+    trained = []
+    for rate in (None, 0.5):
+        copy = deepcopy(model)
+        optimizer = build_optimizer(copy, replace(CONFIG, experts_learning_rate=rate))
+        for parameter in copy.parameters():
+            parameter.grad = torch.full_like(parameter, 0.25)
+        optimizer.step()
+        trained.append(list(copy.parameters()))
+    for one, apart in zip(*trained, strict=True):
+        torch.testing.assert_close(one, apart, rtol=0, atol=0)
 
 
 def test_a_model_without_experts_is_trained_by_adam() -> None:

@@ -171,6 +171,7 @@ def test_another_seed_is_another_run(settings: Settings, tmp_path: Path) -> None
         (["optim.learning_rate=0"], r"optim\.learning_rate=0.0: must be above 0 and finite"),
         (["optim.learning_rate=inf"], r"optim\.learning_rate=inf"),
         (["optim.learning_rate=nan"], r"optim\.learning_rate=nan"),
+        (["optim.experts_learning_rate=0"], r"optim\.experts_learning_rate=0.0: must be above 0 and finite, or null"),
         (["optim.beta2=1"], r"optim\.beta2=1.0: must be at least 0 and below 1"),
         (["optim.max_grad_norm=0"], r"optim\.max_grad_norm=0"),
         (["optim=gradient_free", "optim.max_grad_norm=1"], r"optim\.max_grad_norm=1.0: .*forms no gradient"),

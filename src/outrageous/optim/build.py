@@ -17,15 +17,16 @@ FACTORED = {
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
     """Adam for all parameters, or for all but the experts' weights, which then have the optimizer that `config.experts`
-    names, at the same learning rate. A model without experts is trained by Adam in either case."""
-    experts = {
+    names. The experts' learning rate is that of the rest, or their own. A model without experts is trained by Adam."""
+    experts = [
         weight
         for module in model.modules()
-        if isinstance(module, FeedForwardExperts) and config.experts is not ExpertOptimizer.adam
+        if isinstance(module, FeedForwardExperts) and _are_apart(config)
         for weight in module.parameters()
-    }
+    ]
+    apart = set(experts)
     adam = torch.optim.Adam(
-        [parameter for parameter in model.parameters() if parameter not in experts],
+        [parameter for parameter in model.parameters() if parameter not in apart],
         lr=config.learning_rate,
         betas=(config.beta1, config.beta2),
         eps=config.epsilon,
@@ -33,6 +34,12 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Op
     )
     if not experts:
         return adam
-    factored = FACTORED[config.experts]
-    ours = [parameter for parameter in model.parameters() if parameter in experts]  # in an order that does not change
-    return CombinedOptimizer(adam, factored(ours, config.learning_rate, config.beta2, config.epsilon))
+    rate = config.learning_rate if config.experts_learning_rate is None else config.experts_learning_rate
+    if config.experts is ExpertOptimizer.adam:
+        adam.add_param_group({"params": experts, "lr": rate})
+        return adam
+    return CombinedOptimizer(adam, FACTORED[config.experts](experts, rate, config.beta2, config.epsilon))
+
+
+def _are_apart(config: OptimizerConfig) -> bool:
+    return config.experts is not ExpertOptimizer.adam or config.experts_learning_rate is not None

@@ -27,6 +27,8 @@ def check_settings(config: RunConfig) -> None:
         _require(trainer.num_threads >= 1, "trainer.num_threads", trainer.num_threads, "at least 1")
     _require(config.schedule.warmup_steps >= 1, "schedule.warmup_steps", config.schedule.warmup_steps, "at least 1")
     _require(0 < optim.learning_rate < math.inf, "optim.learning_rate", optim.learning_rate, "above 0 and finite")
+    if (rate := optim.experts_learning_rate) is not None:
+        _require(0 < rate < math.inf, "optim.experts_learning_rate", rate, "above 0 and finite, or null")
     for name in ("beta1", "beta2"):
         _require(0 <= getattr(optim, name) < 1, f"optim.{name}", getattr(optim, name), "at least 0 and below 1")
     _require(optim.epsilon > 0, "optim.epsilon", optim.epsilon, "above 0")
