@@ -39,7 +39,8 @@ def main(argv: list[str] | None = None, sources: Path = SOURCES) -> int:
     if arguments.corpus == "lm1b":
         wanted = corpora["lm1b"]
     else:
-        wanted = corpora["wmt14-both"] + (corpora["wmt14-en-fr"] if arguments.pair != "en-de" else [])
+        wanted = corpora["newstest"] + corpora["wmt14-both"]
+        wanted += corpora["wmt14-en-fr"] if arguments.pair != "en-de" else []
     folders = prepare(wanted, arguments.to, arguments.mirror, arguments.archive)
     print("\n".join(["Ready:", *map(str, folders)]))
     return 0

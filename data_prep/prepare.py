@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from filelock import FileLock, Timeout
 
 from data_prep.download import download, verify
+from data_prep.newstest import install, is_installed, place_of_set
 from data_prep.sources import Source
 from data_prep.unpack import unpack
 from outrageous.errors import UserError
@@ -23,7 +24,7 @@ ROOM_TO_SPARE = 100_000_000  # bytes that stay free
 
 
 def prepare(sources: Sequence[Source], root: Path, mirror: str | None = None, given: Sequence[Path] = ()) -> list[Path]:
-    """The folders of `sources` under `root`, fetching, verifying and unpacking those that are not there yet.
+    """The folders of `sources`, under `root` or sacrebleu's, having fetched, verified and unpacked what was not there.
 
     Args:
         mirror: a server to ask in place of the published one, under the same paths.
@@ -40,14 +41,23 @@ def prepare(sources: Sequence[Source], root: Path, mirror: str | None = None, gi
             check_room(missing, root, set(archives))
             for source in missing:
                 archive = archives.get(source.archive_name) or fetch(source, root / "archives", mirror)
-                _unpack_whole(archive, source, root)
+                if source.sacrebleu:
+                    install(source, archive)
+                else:
+                    _unpack_whole(archive, source, root)
+                print(f"Verified: {place(source, root)}", flush=True)
     except OSError as error:
-        place = error.filename or root
+        where = error.filename or root
         raise UserError(
-            f"cannot read or write {place}: {error.strerror or error}. What was finished is kept; give the command "
+            f"cannot read or write {where}: {error.strerror or error}. What was finished is kept; give the command "
             "again when mended"
         ) from error
-    return [root / source.folder for source in sources]
+    return [place(source, root) for source in sources]
+
+
+def place(source: Source, root: Path) -> Path:
+    """The folder that the source's files are in when it is done."""
+    return root / source.folder if source.folder is not None else place_of_set(source)
 
 
 def fetch(source: Source, archives: Path, mirror: str | None) -> Path:
@@ -118,7 +128,9 @@ def _match(given: Sequence[Path], sources: Sequence[Source]) -> dict[str, Path]:
 
 def _is_done(source: Source, root: Path) -> bool:
     """Whether the folder is there. Raises UserError where files of it have gone or changed their size since."""
-    folder = root / source.folder
+    if source.sacrebleu:
+        return is_installed(source)
+    folder = place(source, root)
     if not folder.exists():
         return False
     try:
@@ -137,7 +149,7 @@ def _is_done(source: Source, root: Path) -> bool:
 
 def _unpack_whole(archive: Path, source: Source, root: Path) -> None:
     """Unpack into a hidden sibling folder and move it into place when it is whole."""
-    folder = root / source.folder
+    folder = place(source, root)
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)  # left behind by a process that was killed
     part.mkdir(parents=True)
@@ -148,4 +160,3 @@ def _unpack_whole(archive: Path, source: Source, root: Path) -> None:
         os.replace(part, folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    print(f"Verified: {folder} ({len(source.names)} files)")

@@ -32,27 +32,26 @@ class Source:
     """One archive.
 
     Attributes:
-        folder: where its files go, relative to the folder of all downloads.
+        folder: where its files go, relative to the folder of all downloads; None for a test set.
         url: its address.
+        archive_name: the archive's file name here.
         size: bytes of the archive; None where unknown.
         checksum: `sha256:…` or `md5:…`; None where none was published.
         unpacked_size: bytes that its files need, about.
         inside: folder within the archive that names start from; empty for its root.
         files: what is taken from it.
+        sacrebleu: for a test set, the name that it has there, and its files go there; otherwise None.
     """
 
-    folder: str
+    folder: str | None
     url: str
+    archive_name: str
     size: int | None
     checksum: str | None
     unpacked_size: int
     inside: str
     files: tuple[FileGroup, ...]
-
-    @property
-    def archive_name(self) -> str:
-        """The archive's file name, the last part of its address."""
-        return PurePosixPath(urlsplit(self.url).path).name
+    sacrebleu: str | None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -68,16 +67,20 @@ def read_sources(path: Path = SOURCES) -> dict[str, list[Source]]:
 
 def _source(
     *,
-    folder: str,
     url: str,
     unpacked_bytes: int,
     inside: str,
     files: list[dict[str, Any]],
+    folder: str | None = None,
+    archive: str | None = None,
     bytes: int | None = None,
     checksum: str | None = None,
+    sacrebleu: str | None = None,
 ) -> Source:
     groups = tuple(_group(**entry) for entry in files)
-    return Source(folder, url, bytes, checksum, unpacked_bytes, inside, groups)
+    assert (folder is None) != (sacrebleu is None), url
+    archive_name = archive or PurePosixPath(urlsplit(url).path).name
+    return Source(folder, url, archive_name, bytes, checksum, unpacked_bytes, inside, groups, sacrebleu)
 
 
 def _group(

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from loopback import Loopback, serve
 from miniature import make_archives
+from sacrebleu.dataset import DATASETS
 
 from data_prep.sources import Source, read_sources
 
@@ -15,6 +16,16 @@ from data_prep.sources import Source, read_sources
 def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """149 times a corpus; the commands that tests start do wait."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+@pytest.fixture(autouse=True)
+def sacrebleu_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A folder for sacrebleu's sets that is not the user's."""
+    home = tmp_path / "sacrebleu"
+    for name in ("wmt12", "wmt13", "wmt14/full"):
+        monkeypatch.setattr(DATASETS[name], "_outdir", str(home / name))
+        monkeypatch.setattr(DATASETS[name], "_rawdir", str(home / name / "raw"))
+    return home
 
 
 @pytest.fixture(scope="session")

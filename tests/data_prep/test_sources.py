@@ -2,6 +2,9 @@
 
 import re
 
+from sacrebleu.dataset import DATASETS
+
+from data_prep.newstest import PAIRS
 from data_prep.sources import FileGroup, read_sources
 
 
@@ -41,8 +44,17 @@ def test_both_sides_of_a_wmt14_corpus_have_the_same_number_of_lines() -> None:
 
 def test_every_address_and_checksum_is_well_formed() -> None:
     sources = [source for entries in read_sources().values() for source in entries]
-    assert len({source.archive_name for source in sources}) == len({source.folder for source in sources}) == 6
+    assert len({source.archive_name for source in sources}) == len(sources) == 9
     for source in sources:
-        assert source.url.startswith("http://www.statmt.org/")
-        assert source.checksum is None or re.fullmatch(r"sha256:[0-9a-f]{64}", source.checksum)
+        assert re.match(r"https?://(www\.)?statmt\.org/", source.url)
+        assert source.checksum is None or re.fullmatch(r"sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}", source.checksum)
         assert source.unpacked_size > 0
+
+
+def test_the_test_sets_are_those_of_sacrebleu() -> None:
+    for source in read_sources()["newstest"]:
+        dataset = DATASETS[str(source.sacrebleu)]
+        assert [source.url] == dataset.data
+        assert [source.checksum] == [f"md5:{md5}" for md5 in dataset.md5 or []]
+        files = {file for pair in PAIRS for file in dataset.langpairs[pair]}
+        assert files == {f"{source.inside}/{name}" for name in source.names}

@@ -14,7 +14,8 @@ from data_prep.unpack import FileFacts, unpack
 from outrageous.errors import UserError
 
 TEXTS = {"a/one": b"first\nsecond\n", "a/two": b"third\n"}
-SOURCE = Source("corpus", "http://x/corpus.tgz", None, None, 0, "top", (FileGroup(("a/one", "a/two"), 3, None),))
+FILES = (FileGroup(("a/one", "a/two"), 3, None),)
+SOURCE = Source("corpus", "http://x/corpus.tgz", "corpus.tgz", None, None, 0, "top", FILES, None)
 
 
 @pytest.fixture
