@@ -130,6 +130,65 @@ class CorpusConfig:
     split_seed: int = 0
 
 
+@dataclass
+class HubPairsConfig:
+    """Training pairs from a data set of the Hugging Face hub, dev and test pairs from the sets that sacrebleu knows.
+
+    Attributes:
+        subset: the part of the data set, as de-en of wmt/wmt14; its column `translation` has a text for each language.
+        revision: commit of the data set, so that everybody trains on the same; null for the newest.
+        num_pairs: pairs the data set has: any other number is refused.
+        dev_sets, test_sets: names of sacrebleu's sets, with the number of pairs that each has.
+    """
+
+    subset: str
+    revision: str | None
+    num_pairs: int
+    dev_sets: dict[str, int]
+    test_sets: dict[str, int]
+
+
+@dataclass
+class ParallelCorpusConfig:
+    """What pairs of sentences to prepare and how.
+
+    Attributes:
+        name: names the folder of the prepared corpus.
+        directions: what is translated, as [en-de] or, in one model, [en-de, en-fr]: the languages of `columns`, or of
+            the hub's data set.
+        weights: how often a training pair of each direction comes in an epoch, on average; null: once. Below 1, each
+            epoch draws anew which.
+        vocabulary_size: wordpieces, shared by all languages; among them <pad>, <s>, </s>, <unk> and the tokens of
+            target languages.
+        path: file or glob, or a list of them: a row a line, its columns separated by tabs, UTF-8, plain, .gz or .xz.
+            With `hub`: name of a data set there, or a local folder of the same layout.
+        columns: of those files: languages and, if first, `id`; null: source and target of the one direction.
+        block_lines: rows that are held out together. With a column `id` instead those are, whose id is the same up to
+            its last `.` or `#`: a chapter of verses, a page of paragraphs.
+        dev_fraction, test_fraction: the share of all blocks to draw for each.
+        split_seed: seed of that draw.
+        max_words: training pairs with more words on a side are left out.
+        max_ratio: training pairs are left out if one side has more than this times the letters of the other.
+        wordpiece_sentences: most training sentences that the wordpieces are learnt from; they are held in memory.
+        hub: instead of all about files and blocks.
+    """
+
+    name: str
+    path: Any
+    directions: list[str]
+    vocabulary_size: int
+    weights: list[float] | None = None
+    columns: list[str] | None = None
+    block_lines: int = 200
+    dev_fraction: float = 0.02
+    test_fraction: float = 0.02
+    split_seed: int = 0
+    max_words: int = 100
+    max_ratio: float = 3.0
+    wordpiece_sentences: int = 5_000_000
+    hub: HubPairsConfig | None = None
+
+
 class ExpertOptimizer(Enum):
     """How the weights of experts are updated: by Adam as all others, or with its state factored (appendix D), or so
     without even forming their gradient."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from outrageous.config import CorpusConfig
+from outrageous.config import CorpusConfig, ParallelCorpusConfig
 from outrageous.data.corpus import Corpus, prepare_corpus
 from outrageous.data.packing import PackedSentences, write_packed
 
@@ -25,6 +25,20 @@ def load_config(repository: Path) -> Callable[..., CorpusConfig]:
         written = OmegaConf.load(repository / "conf" / "data" / f"{name}.yaml")
         config = OmegaConf.to_object(OmegaConf.merge(schema, written, OmegaConf.create(overrides)))
         assert isinstance(config, CorpusConfig)
+        return config
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def load_parallel(repository: Path) -> Callable[..., ParallelCorpusConfig]:
+    """The same for pairs of sentences."""
+
+    def load(name: str, **overrides: object) -> ParallelCorpusConfig:
+        schema = OmegaConf.structured(ParallelCorpusConfig)
+        written = OmegaConf.load(repository / "conf" / "data" / f"{name}.yaml")
+        config = OmegaConf.to_object(OmegaConf.merge(schema, written, OmegaConf.create(overrides)))
+        assert isinstance(config, ParallelCorpusConfig)
         return config
 
     return load

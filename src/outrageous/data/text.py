@@ -48,13 +48,23 @@ def read_lines(file: Path) -> Iterator[str]:
     Raises:
         UserError: the file is unreadable, its archive is damaged, or a line is not UTF-8.
     """
+    for whole in read_whole_lines(file):
+        line = " ".join(whole.split())
+        if line:
+            yield line
+
+
+def read_whole_lines(file: Path) -> Iterator[str]:
+    """The lines of a UTF-8 file (plain, .gz or .xz) as they stand there, but for the end of the line.
+
+    Raises:
+        UserError: as `read_lines`.
+    """
     open_binary: Any = {".xz": lzma.open, ".gz": gzip.open}.get(file.suffix, open)
     try:
         with open_binary(file, "rb") as stream:
             for number, raw in enumerate(stream, start=1):
-                line = " ".join(raw.decode("utf-8-sig" if number == 1 else "utf-8").split())
-                if line:
-                    yield line
+                yield raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
     except UnicodeDecodeError as error:
         raise UserError(
             f"{file} is not UTF-8: line {number}, byte {error.start + 1} is 0x{error.object[error.start]:02x}; "

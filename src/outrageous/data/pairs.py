@@ -1,0 +1,132 @@
+"""Rows that say the same in several languages, from files of columns; whole blocks of them are held out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+from outrageous.config import ParallelCorpusConfig
+from outrageous.data.split import assign_drawn
+from outrageous.data.text import file_sha256, find_files, read_whole_lines
+from outrageous.errors import UserError
+
+Row = dict[str, str]
+"""Language -> sentence, white space collapsed; empty where there is no translation."""
+
+Direction = tuple[str, str]
+"""Source and target language."""
+
+
+class PairSource(Protocol):
+    """Where pairs come from.
+
+    Attributes:
+        drops_duplicates: leave out held-out pairs whose source stands in the training part; no published test set is
+            cut down like that.
+    """
+
+    drops_duplicates: bool
+
+    def identity(self) -> dict[str, Any]:
+        """What tells its text from any other, as plain values; quick to ask for."""
+
+    def rows(self) -> Iterator[tuple[str, Row]]:
+        """Every row with its part: train, dev or test."""
+
+    def held_out(self) -> dict[str, Any]:
+        """Where dev and test come from, as plain values."""
+
+
+def parse_directions(config: ParallelCorpusConfig) -> dict[str, Direction]:
+    """`en-de` -> (en, de) for each of data.directions.
+
+    Raises:
+        UserError: there is none, one is named twice, or is not two languages.
+    """
+    directions = {name: tuple(name.split("-")) for name in config.directions}
+    if not directions or len(directions) != len(config.directions):
+        raise UserError(f"data.directions={config.directions} must name at least one direction, each once")
+    for name, languages in directions.items():
+        if len({*languages}) != 2 or len(languages) != 2 or not all(languages):
+            raise UserError(f"data.directions: {name!r} is not source-target, as en-de")
+    return {name: (source, target) for name, (source, target) in directions.items()}
+
+
+def check_languages(directions: dict[str, Direction], known: list[str], where: str) -> None:
+    """Raises UserError if a direction has a language that `where` does not have."""
+    for name, languages in directions.items():
+        for language in languages:
+            if language not in known:
+                raise UserError(f"data.directions: {name} wants {language!r}, but {where} has {', '.join(known)}")
+
+
+class PairFiles:
+    """Files of columns separated by tabs."""
+
+    drops_duplicates = True
+
+    def __init__(self, config: ParallelCorpusConfig) -> None:
+        """Find the files; reads nothing yet.
+
+        Raises:
+            UserError: a file or a language is not there.
+        """
+        directions = parse_directions(config)
+        if config.columns is None and len(directions) > 1:
+            raise UserError("data.columns must name the languages of the columns where there are several directions")
+        self._columns = config.columns or list(*directions.values())
+        if len({*self._columns}) != len(self._columns) or "id" in self._columns[1:]:
+            raise UserError(f"data.columns={self._columns}: each language once, and id can only be the first")
+        check_languages(directions, [name for name in self._columns if name != "id"], f"data.columns={self._columns}")
+        self._config = config
+        self._files = find_files(config.path)
+
+    def identity(self) -> dict[str, Any]:
+        return {"path": [[name, file_sha256(file)] for name, file in self._files.items()]}
+
+    def rows(self) -> Iterator[tuple[str, Row]]:
+        part_of = self._part_of
+        for name, file in self._files.items():
+            for block, row in self._blocks(file):
+                yield part_of.get((name, block), "train"), row
+
+    def held_out(self) -> dict[str, Any]:
+        blocks: dict[str, dict[str, list[str]]] = {"dev": {}, "test": {}}
+        for (name, block), part in self._part_of.items():
+            blocks[part].setdefault(name, []).append(block)
+        return {"held_out_blocks": blocks}
+
+    @cached_property
+    def _part_of(self) -> dict[tuple[str, str], str]:
+        """(file name, block name) -> `dev` or `test`, in the order of the files. Reads the files once."""
+        names_of = {name: list(dict.fromkeys(block for block, _ in self._blocks(f))) for name, f in self._files.items()}
+        empty = [name for name, names in names_of.items() if not names]
+        if empty:
+            raise UserError(f"there is no text in {empty[0]}, which data.path={self._config.path!r} names")
+        drawn = assign_drawn(
+            {name: len(names) for name, names in names_of.items()},
+            self._config.dev_fraction,
+            self._config.test_fraction,
+            self._config.split_seed,
+        )
+        return {(name, names_of[name][number]): part for (name, number), part in sorted(drawn.items())}
+
+    def _blocks(self, file: Path) -> Iterator[tuple[str, Row]]:
+        """Each row, and the name of its block."""
+        for number, line in enumerate(read_whole_lines(file)):
+            texts = [" ".join(text.split()) for text in line.split("\t")]
+            if len(texts) != len(self._columns):
+                raise UserError(
+                    f"{file}, line {number + 1}: {len(texts)} columns, where data.columns={self._columns} are "
+                    f"{len(self._columns)}, separated by one tab each; are the sides aligned?"
+                )
+            row = dict(zip(self._columns, texts, strict=True))
+            yield self._block(row.pop("id", None), number), row
+
+    def _block(self, row_id: str | None, number: int) -> str:
+        if row_id is None:
+            return str(number // self._config.block_lines)
+        return re.sub(r"[.#][^.#]*$", "", row_id)
