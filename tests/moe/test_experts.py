@@ -122,7 +122,9 @@ def test_factors_stand_for_the_gradients_that_are_then_not_formed(recompute: boo
             assert matrices.grad is None
             (factors,) = lists[layer]
             assert factors.rows_per_expert == [3, 0, 4, 2]
-            assert_close(factors.gradient(), expected[2 + layer], rtol=1e-9, atol=1e-9)
+            pairs = zip(*(rows.split([3, 0, 4, 2]) for rows in (factors.grad_out, factors.inputs)), strict=True)
+            gradient = torch.stack([grad_out.t() @ inputs for grad_out, inputs in pairs])
+            assert_close(gradient, expected[2 + layer], rtol=1e-9, atol=1e-9)
         else:
             assert_close(matrices.grad, expected[2 + layer], rtol=1e-9, atol=1e-9)
     assert_close([rows.grad, weight.grad], expected[:2], rtol=1e-9, atol=1e-9)
@@ -147,6 +149,32 @@ def test_an_expert_without_rows_gets_a_gradient_of_zero() -> None:
         assert weight.grad[1].eq(0).all()
         assert weight.grad[0].ne(0).any()
         assert weight.grad[2].ne(0).any()
+
+
+def test_weights_of_rows_may_be_anything() -> None:
+    experts = FeedForwardExperts(num_experts=2, d_model=4, d_hidden=[5, 3]).double()
+    rows = torch.randn(7, 4, dtype=torch.float64, requires_grad=True)
+    weight = torch.tensor([0.0, 1e-300, -2.0, 0.5, -0.0, 1.0, -1e-200], dtype=torch.float64, requires_grad=True)
+    inputs = [rows, weight, *experts.weights]
+    out, _ = experts(rows, routing_of([4, 3], weight))
+    expected = twin(experts, rows, [4, 3], weight)
+    direction = torch.linspace(-1, 1, 28, dtype=torch.float64).view(7, 4)
+    assert_close(out, expected, rtol=1e-9, atol=0)
+    grads = torch.autograd.grad(out, inputs, direction)
+    assert_close(grads, torch.autograd.grad(expected, inputs, direction), rtol=1e-9, atol=1e-12)
+    assert grads[1].ne(0).all()
+
+
+def test_experts_without_rows_cost_no_products() -> None:
+    experts = FeedForwardExperts(num_experts=1000, d_model=4, d_hidden=5)
+    counts = [0] * 1000
+    counts[3] = counts[998] = 2
+    with patch("torch.mm", wraps=torch.mm) as product:
+        experts(torch.randn(4, 4, requires_grad=True), routing_of(counts))[0].sum().backward()
+    assert product.call_count == 2 * 6  # forward, and backward by rows and by weights, of two layers
+    for weight in experts.weights:
+        assert weight.grad is not None
+        assert weight.grad.flatten(1).ne(0).any(dim=1).nonzero().flatten().tolist() == [3, 998]
 
 
 def test_rows_and_gradients_need_not_be_contiguous() -> None:

@@ -32,6 +32,19 @@ def test_changed_and_new_files_make_it_dirty(checkout: Path, name: str) -> None:
     assert provenance.git_state(checkout) == (git(checkout, "rev-parse", "HEAD"), True)
 
 
+def test_saved_benchmarks_leave_a_checkout_clean(checkout: Path) -> None:
+    saved = checkout / provenance.BENCHMARKS / "layer.json"
+    saved.parent.mkdir(parents=True)
+    saved.write_text("{}\n")
+    assert provenance.git_state(checkout) == (git(checkout, "rev-parse", "HEAD"), False)
+    git(checkout, "add", ".")
+    git(checkout, "commit", "--quiet", "-m", "benchmark")
+    saved.write_text("{} \n")
+    assert provenance.git_state(checkout) == (git(checkout, "rev-parse", "HEAD"), False)
+    (saved.parents[1] / "other.json").write_text("{}\n")
+    assert provenance.git_state(checkout) == (git(checkout, "rev-parse", "HEAD"), True)
+
+
 def test_no_checkout_and_a_folder_within_one_have_no_commit(
     checkout: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

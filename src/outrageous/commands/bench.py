@@ -55,9 +55,10 @@ def main(argv: list[str] | None = None) -> int:
     files = measure(content, arguments, experiments, settings)
     if arguments.save:
         from outrageous.results.files import write_bytes
+        from outrageous.results.provenance import BENCHMARKS
 
         for name, data in files.items():
-            path = Path("results/benchmarks") / name
+            path = Path(BENCHMARKS) / name
             write_bytes(path, data)
             print(f"wrote {path}")
     return 0

@@ -6,7 +6,6 @@ for these factors is handed them by the backward pass, and the gradient, as larg
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 
@@ -23,11 +22,6 @@ class GradientFactors:
     grad_out: Tensor
     inputs: Tensor
     rows_per_expert: list[int]
-
-    def gradient(self) -> Tensor:
-        """[N, out, in], formed after all."""
-        pairs = zip(self.grad_out.split(self.rows_per_expert), self.inputs.split(self.rows_per_expert), strict=True)
-        return torch.stack([grad_out.t() @ inputs for grad_out, inputs in pairs])
 
 
 def collect_factors(weight: Tensor) -> list[GradientFactors]:

@@ -2,7 +2,8 @@
 
 Left to autograd, a loop over experts builds several nodes for each and stores what each of them needs. Here products
 are written straight into their place, and experts' outputs are not stored: with y = W h, the gradient of a row's weight
-is ⟨dy, W h⟩ = ⟨Wᵀ dy, h⟩, and the backward pass needs both Wᵀ dy and h anyway.
+is ⟨dy, W h⟩ = ⟨Wᵀ dy, h⟩, and the backward pass needs both Wᵀ dy and h anyway. Only experts with rows are visited, so
+that of very many those without cost next to nothing.
 """
 
 from collections.abc import Sequence
@@ -45,9 +46,9 @@ def feed_forward(
 
 @dataclass(frozen=True)
 class _Block:
-    """Some consecutive experts, their rows, and how many of these each has."""
+    """Some experts that have rows, in rising order, their rows, and how many of these each has."""
 
-    experts: slice
+    experts: list[int]
     rows: slice
     counts: list[int]
 
@@ -108,7 +109,7 @@ class _FeedForward(torch.autograd.Function):
         delta = [_Rows(empty(ctx.memory, "gradient of rows", rows, *rows.shape), kept=True)]
         delta += [rows_of("deltas", layer, kept) for layer, kept in enumerate(collected)]
         grads = [
-            None if skip else empty(ctx.memory, f"gradient of weight {layer}", weight, *weight.shape)
+            None if skip else _empty_gradient(ctx.memory, f"gradient of weight {layer}", weight, blocks)
             for layer, (weight, skip) in enumerate(zip(layers, collected, strict=True))
         ]
         grad_scale = rows.new_empty(len(rows))
@@ -127,20 +128,37 @@ class _FeedForward(torch.autograd.Function):
 
 
 def _blocks(counts: list[int]) -> list[_Block]:
-    """At least one, together all experts."""
-    blocks, first_expert, first_row, row = [], 0, 0, 0
-    for expert, count in enumerate(counts, start=1):
-        row += count
-        if row - first_row >= ROWS_PER_BLOCK or expert == len(counts):
-            blocks.append(_Block(slice(first_expert, expert), slice(first_row, row), counts[first_expert:expert]))
-            first_expert, first_row = expert, row
+    """Together all experts that have rows."""
+    blocks: list[_Block] = []
+    experts: list[int] = []
+    first_row, row = 0, 0
+    for expert, count in enumerate(counts):
+        if count:
+            experts.append(expert)
+            row += count
+            if row - first_row >= ROWS_PER_BLOCK:
+                blocks.append(_Block(experts, slice(first_row, row), [counts[e] for e in experts]))
+                experts, first_row = [], row
+    if experts:
+        blocks.append(_Block(experts, slice(first_row, row), [counts[e] for e in experts]))
     return blocks
+
+
+def _empty_gradient(memory: KeptMemory | None, purpose: str, weight: Tensor, blocks: list[_Block]) -> Tensor:
+    """[N, out, in], uninitialised but for the experts that have no rows: theirs are zeros."""
+    grad = empty(memory, purpose, weight, *weight.shape)
+    first = 0
+    for expert in [*(expert for block in blocks for expert in block.experts), len(weight)]:
+        if expert > first:
+            grad[first:expert].zero_()
+        first = expert + 1
+    return grad
 
 
 def _empty_rows(
     memory: KeptMemory | None, purpose: str, like: Tensor, width: int, blocks: list[_Block], kept: bool
 ) -> _Rows:
-    num_rows = blocks[-1].rows.stop if kept else max(block.rows.stop - block.rows.start for block in blocks)
+    num_rows = len(like) if kept else max((block.rows.stop - block.rows.start for block in blocks), default=0)
     return _Rows(empty(memory, purpose, like, num_rows, width), kept)
 
 
@@ -175,22 +193,19 @@ def _deltas(
 
 def _linear(block: _Block, x: Tensor, weight: Tensor, out: Tensor) -> Tensor:
     """out = x Wᵀ for each of the block's experts, W of weight [N, out, in]."""
-    parts = zip(x.split(block.counts), weight[block.experts].mT.unbind(0), out.split(block.counts), strict=True)
-    for x_e, w_e, out_e in parts:
-        torch.mm(x_e, w_e, out=out_e)
+    for expert, x_e, out_e in zip(block.experts, x.split(block.counts), out.split(block.counts), strict=True):
+        torch.mm(x_e, weight[expert].t(), out=out_e)
     return out
 
 
 def _back(block: _Block, d: Tensor, weight: Tensor, out: Tensor) -> Tensor:
     """out = d W for each of the block's experts."""
-    parts = zip(d.split(block.counts), weight[block.experts].unbind(0), out.split(block.counts), strict=True)
-    for d_e, w_e, out_e in parts:
-        torch.mm(d_e, w_e, out=out_e)
+    for expert, d_e, out_e in zip(block.experts, d.split(block.counts), out.split(block.counts), strict=True):
+        torch.mm(d_e, weight[expert], out=out_e)
     return out
 
 
 def _outer(block: _Block, d: Tensor, x: Tensor, out: Tensor) -> None:
-    """out [N, out, in] = dᵀ x for each of the block's experts; zeros for an expert without rows."""
-    parts = zip(d.split(block.counts), x.split(block.counts), out[block.experts].unbind(0), strict=True)
-    for d_e, x_e, out_e in parts:
-        torch.mm(d_e.t(), x_e, out=out_e)
+    """out [N, out, in] = dᵀ x for each of the block's experts."""
+    for expert, d_e, x_e in zip(block.experts, d.split(block.counts), x.split(block.counts), strict=True):
+        torch.mm(d_e.t(), x_e, out=out[expert])

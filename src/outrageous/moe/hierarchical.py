@@ -35,18 +35,26 @@ class Mixtures(nn.Module):
     def forward(self, rows: Tensor, routing: Routing) -> tuple[Tensor, MoEReport]:
         """rows [S, D] sorted by group, and the primary gate's routing -> rows [S, D] times their weight, and the report
         of all N experts."""
-        inner = self.gates(rows, routing.tokens_per_expert)
-        weight = routing.weight[inner.token] * inner.weight  # Eq. 12: G_primary(x)_i · G_i(x)_j
-        inner = replace(
-            inner,
-            weight=weight,
-            importance=weight.new_zeros(inner.importance.shape).index_add(0, inner.expert, weight),  # Eq. 13
-            load=_load(routing, inner.load),
-            threshold_loss=routing.threshold_loss + inner.threshold_loss,
-        )
+        inner = nested(routing, self.gates(rows, routing.tokens_per_expert))
         memory: KeptMemory | None = getattr(self.experts, "memory", None)
         out, report = self.experts(gather(rows, inner.token, memory), inner)
         return combine(out, inner.token, len(rows), memory), report
+
+
+def nested(primary: Routing, secondary: Routing) -> Routing:
+    """Both levels as one: where the secondary gates send the rows [S, D] that the primary gate made of the tokens.
+
+    primary: of tokens among A groups.  secondary: of its rows among A·B experts.  Returns that of its rows, with
+    weights, importance and load of the hierarchy.
+    """
+    weight = primary.weight[secondary.token] * secondary.weight  # Eq. 12: G_primary(x)_i · G_i(x)_j
+    return replace(
+        secondary,
+        weight=weight,
+        importance=weight.new_zeros(secondary.importance.shape).index_add(0, secondary.expert, weight),  # Eq. 13
+        load=_load(primary, secondary.load),
+        threshold_loss=primary.threshold_loss + secondary.threshold_loss,
+    )
 
 
 def _load(primary: Routing, secondary_load: Tensor) -> Tensor:

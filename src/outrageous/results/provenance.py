@@ -19,6 +19,8 @@ PACKAGES = (
     "wandb",
 )
 
+BENCHMARKS = "results/benchmarks"  # where `outrageous-bench --save` writes, from the root of a checkout
+
 
 @dataclass(frozen=True)
 class Hardware:
@@ -34,7 +36,8 @@ class Hardware:
 def git_state(repository: Path) -> tuple[str | None, bool | None]:
     """(commit, dirty) of the checkout whose root is `repository`; (None, None) where that is no git checkout.
 
-    Dirty means that tracked files differ from the commit or that files neither tracked nor ignored lie about.
+    Dirty means that tracked files differ from the commit or that files neither tracked nor ignored lie about, saved
+    benchmarks apart: they are made by the code and no part of it, and one would make the next dirty.
     Call it as a run starts: the files may change while it lasts.
     """
     root = _git(repository, "rev-parse", "--show-toplevel")
@@ -42,7 +45,7 @@ def git_state(repository: Path) -> tuple[str | None, bool | None]:
     if root is None or Path(root).resolve() != repository.resolve():
         return None, None
     commit = _git(repository, "rev-parse", "--verify", "HEAD")
-    changes = _git(repository, "status", "--porcelain")
+    changes = _git(repository, "status", "--porcelain", "--", ".", f":(exclude){BENCHMARKS}")
     if commit is None or changes is None:
         return None, None
     return commit, changes != ""

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from outrageous.moe import Mixtures, MoEReport, NoisyTopKGate, NoisyTopKGates, Routing, balancing_loss
+from outrageous.moe import NoisyTopKGate, NoisyTopKGates, balancing_loss
+from outrageous.moe.hierarchical import nested
 from outrageous.moe.routing import gather
 from outrageous.training.contestants import (
     LayerSize,
@@ -67,26 +68,15 @@ class FlatGating(nn.Module):
 
 
 class HierarchicalGating(nn.Module):
-    """Both levels, as in a hierarchical layer, but with experts that do nothing."""
+    """Both levels, and between them the rows that the secondary gates read, with the losses."""
 
     def __init__(self, size: LayerSize) -> None:
         super().__init__()
         num_groups, k = groups_and_k(size)
         self.gate = NoisyTopKGate(size.d_model, num_groups, k)
-        gates = NoisyTopKGates(num_groups, size.d_model, size.num_experts // num_groups, k)
-        self.mixtures = Mixtures(gates, _IdleExperts(size.num_experts))
+        self.gates = NoisyTopKGates(num_groups, size.d_model, size.num_experts // num_groups, k)
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        routing = self.gate(x)
-        weight, report = self.mixtures(gather(x, routing.token), routing)
-        return weight, [balancing_loss(report, w_importance=0.1, w_load=0.1)]
-
-
-class _IdleExperts(nn.Module):
-    def __init__(self, num_experts: int) -> None:
-        super().__init__()
-        self.num_experts = num_experts
-
-    def forward(self, rows: Tensor, routing: Routing) -> tuple[Tensor, MoEReport]:
-        """rows [S, D] -> the weights alone, [S, 1]."""
-        return routing.weight.unsqueeze(1), routing.report()
+        groups = self.gate(x)
+        routing = nested(groups, self.gates(gather(x, groups.token), groups.tokens_per_expert))
+        return routing.weight, [balancing_loss(routing.report(), w_importance=0.1, w_load=0.1)]
