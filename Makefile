@@ -23,7 +23,7 @@ reproduce-lm: $(READY) ## train table 7's ladder, then print and draw it beside 
 data-lm1b: $(READY) ## download and verify One Billion Word (6.1 GB of disk), going on where it was interrupted
 	.venv/bin/python -m data_prep lm1b
 
-data-wmt14: $(READY) ## the same for WMT'14 English-German and English-French (23 GB of disk)
+data-wmt14: $(READY) ## the same for WMT'14 English-German and English-French (31 GB of disk)
 	.venv/bin/python -m data_prep wmt14
 
 audit: $(READY) ## count every model of tables 1, 7 and 8 and write the sizes beside the printed ones

@@ -32,16 +32,20 @@ def main(argv: list[str] | None = None, sources: Path = SOURCES) -> int:
     if arguments.pair and arguments.corpus != "wmt14":
         parser.error("--pair is of wmt14")
 
-    from data_prep.prepare import prepare  # here, so that --help answers at once
+    from data_prep.pairs import write_pairs  # here, so that --help answers at once
+    from data_prep.prepare import only_one_at_work, prepare
     from data_prep.sources import read_sources
 
     corpora = read_sources(sources)
-    if arguments.corpus == "lm1b":
-        wanted = corpora["lm1b"]
-    else:
-        wanted = corpora["newstest"] + corpora["wmt14-both"]
-        wanted += corpora["wmt14-en-fr"] if arguments.pair != "en-de" else []
-    folders = prepare(wanted, arguments.to, arguments.mirror, arguments.archive)
+    with only_one_at_work(arguments.to):
+        if arguments.corpus == "lm1b":
+            folders = prepare(corpora["lm1b"], arguments.to, arguments.mirror, arguments.archive)
+        else:
+            training = {"en-de": corpora["wmt14-both"], "en-fr": corpora["wmt14-both"] + corpora["wmt14-en-fr"]}
+            pairs = [arguments.pair] if arguments.pair else list(PAIRS)
+            wanted = corpora["newstest"] + training[pairs[-1]]
+            prepare(wanted, arguments.to, arguments.mirror, arguments.archive)
+            folders = [write_pairs(training[pair], arguments.to, pair.removeprefix("en-")) for pair in pairs]
     print("\n".join(["Ready:", *map(str, folders)]))
     return 0
 

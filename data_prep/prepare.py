@@ -31,21 +31,20 @@ def prepare(sources: Sequence[Source], root: Path, mirror: str | None = None, gi
         given: archives that the user has, found by their names; they are verified and read where they lie.
 
     Raises:
-        UserError: something is wrong with the network, an archive, a file or the disk, or another process is at work.
+        UserError: something is wrong with the network, an archive, a file or the disk.
     """
     archives = _match(given, sources)
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with only_one_at_work(root):
-            missing = [source for source in sources if not _is_done(source, root)]
-            check_room(missing, root, set(archives))
-            for source in missing:
-                archive = archives.get(source.archive_name) or fetch(source, root / "archives", mirror)
-                if source.sacrebleu:
-                    install(source, archive)
-                else:
-                    _unpack_whole(archive, source, root)
-                print(f"Verified: {place(source, root)}", flush=True)
+        missing = [source for source in sources if not _is_done(source, root)]
+        check_room(missing, root, set(archives))
+        for source in missing:
+            archive = archives.get(source.archive_name) or fetch(source, root / "archives", mirror)
+            if source.sacrebleu:
+                install(source, archive)
+            else:
+                _unpack_whole(archive, source, root)
+            print(f"Verified: {place(source, root)}", flush=True)
     except OSError as error:
         where = error.filename or root
         raise UserError(
@@ -77,6 +76,7 @@ def fetch(source: Source, archives: Path, mirror: str | None) -> Path:
 @contextlib.contextmanager
 def only_one_at_work(root: Path) -> Iterator[None]:
     """Holds the folder's lock, which goes with the process. Raises UserError when another process has it."""
+    root.mkdir(parents=True, exist_ok=True)
     holder = root / ".lock.pid"
     try:
         with FileLock(root / ".lock", timeout=0):

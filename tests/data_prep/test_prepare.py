@@ -79,7 +79,7 @@ def test_wmt14_lies_where_the_readme_says(
     ][:folders]:
         sides = [(tmp_path / "wmt14" / folder / f"{stem}.{language}") for language in ("en", stem[-5:-3])]
         assert sides[0].read_bytes().count(b"\n") == 3
-    assert len(list((tmp_path / "wmt14").iterdir())) == folders
+    assert len(list((tmp_path / "wmt14").iterdir())) == folders + 1  # and `pairs`
 
 
 def test_given_again_it_neither_fetches_nor_unpacks(
