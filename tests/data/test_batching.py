@@ -9,7 +9,8 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from outrageous.data.batching import Batch, BudgetBatchSampler, SentenceDataset, make_loader
+from outrageous.data import batching
+from outrageous.data.batching import Batch, BudgetBatchSampler, SentenceDataset, longest_first, make_loader
 from outrageous.data.corpus import Corpus
 from outrageous.data.packing import PackedSentences
 from outrageous.errors import UserError
@@ -73,6 +74,29 @@ def test_every_sentence_comes_once_an_epoch_within_the_budget(
         assert all(len(batch) == 1 or lengths[batch].sum() <= budget for batch in batches)
         padded = sum(len(batch) * lengths[batch].max() for batch in batches)
         assert sampler.padding_fraction() == pytest.approx(1 - lengths.sum() / padded)
+
+
+@given(lengths=LENGTHS, seed=st.integers(0, 99))
+def test_sorting_by_length_equals_its_slow_twin_in_slices_of_any_size(lengths: np.ndarray, seed: int) -> None:
+    order = np.random.default_rng(seed).permutation(len(lengths)).astype(np.int32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batching, "SORTED_AT_ONCE", seed + 1)
+        assert longest_first(lengths, order).tolist() == sorted(order.tolist(), key=lambda i: -lengths[i])
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_the_order_of_an_epoch_is_that_of_the_recorded_runs(shuffle: bool) -> None:
+    """As it was first written, with arrays of eight times the size."""
+    lengths = np.random.default_rng(3).integers(1, 40, 5000).astype(np.int32)
+    sampler = BudgetBatchSampler(lengths, 512, shuffle=shuffle, seed=7)
+    generator = np.random.default_rng((7, 2))
+    shuffled = generator.permutation(len(lengths)) if shuffle else np.arange(len(lengths))
+    order = np.arange(len(sampler))
+    if shuffle:
+        generator.shuffle(order)
+    sentences = shuffled[np.argsort(-lengths[shuffled], kind="stable")]
+    cuts = np.cumsum([0, *(len(batch) for batch in BudgetBatchSampler(lengths, 512, shuffle=False))])
+    assert batches_of(sampler, 2) == [sentences[cuts[i] : cuts[i + 1]].tolist() for i in order]
 
 
 def test_the_order_is_that_of_seed_and_epoch() -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from outrageous.config import CorpusConfig
-from outrageous.data import build, corpus
+from outrageous.data import build, sources
 from outrageous.data.corpus import Corpus, prepare_corpus
 from outrageous.data.packing import PackedSentences
 from outrageous.errors import UserError
@@ -117,7 +117,7 @@ def test_several_files_are_split_each(write_text: WriteText, tmp_path: Path, fol
 
 def test_the_second_call_builds_nothing(config: CorpusConfig, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = prepare_corpus(config, folder)
-    monkeypatch.setattr(corpus, "build_corpus", lambda *_: pytest.fail("built twice"))
+    monkeypatch.setattr(sources, "build_corpus", lambda *_: pytest.fail("built twice"))
     second = prepare_corpus(config, folder)
     assert second.fingerprint == first.fingerprint
     assert second.meta == first.meta
@@ -167,7 +167,7 @@ def test_two_processes_prepare_once(config: CorpusConfig, folder: Path, monkeypa
         time.sleep(0.3)
         return build.build_corpus(*arguments)
 
-    monkeypatch.setattr(corpus, "build_corpus", build_slowly)
+    monkeypatch.setattr(sources, "build_corpus", build_slowly)
     fork = multiprocessing.get_context("fork")
     processes = [fork.Process(target=prepare_corpus, args=(config, folder)) for _ in range(2)]
     for process in processes:

@@ -9,6 +9,7 @@ from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
+from outrageous.data import packing
 from outrageous.data.packing import PackedSentences, write_packed
 from outrageous.errors import UserError
 
@@ -43,8 +44,18 @@ def test_the_file_is_an_ordinary_dataset(tmp_path: Path) -> None:
 
 def test_token_ids_stay_in_the_memory_map(pack: Pack) -> None:
     packed = pack([[1, 0]] * 100, rows_per_chunk=30)
-    assert len(packed._values) == 4  # 30 + 30 + 30 + 10
-    assert not any(values.flags.owndata or values.flags.writeable for values in packed._values)
+    assert len(packed._first_value) == 4  # 30 + 30 + 30 + 10
+    assert not packed._numbers.flags.owndata
+    assert not packed._numbers.flags.writeable
+
+
+def test_a_large_file_does_not_stay_in_memory(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
+    sentences = [[i % 50 + 1] * (i % 7) + [0] for i in range(300)]
+    monkeypatch.setattr(packing, "MOST_RESIDENT", 0)
+    monkeypatch.setattr(packing, "ROWS_PER_LOOK", 32)  # several looks, after each of which all is let go
+    packed = pack(sentences, rows_per_chunk=70)
+    order = np.random.default_rng(0).permutation(300)
+    assert packed.gather(order).tolist() == gather_slowly(sentences, order.tolist())
 
 
 def test_a_missing_or_damaged_file_is_refused(tmp_path: Path) -> None:

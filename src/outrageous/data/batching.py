@@ -14,6 +14,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from outrageous.data.packing import PackedSentences
 from outrageous.errors import UserError
 
+SORTED_AT_ONCE = 1 << 20  # sentences
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -99,8 +101,7 @@ class BudgetBatchSampler(Sampler[NDArray[np.int64]]):
         if words_per_batch < 1:
             raise UserError(f"words_per_batch={words_per_batch} must be at least 1")
         self._lengths = lengths
-        self._longest_first = np.argsort(-lengths, kind="stable")
-        self._cuts = _cut(lengths[self._longest_first], words_per_batch)
+        self._cuts = _cut(np.sort(lengths)[::-1], words_per_batch)
         fewest = np.diff(self._cuts).min(initial=len(lengths))
         if fewest < world_size:
             raise UserError(
@@ -125,18 +126,19 @@ class BudgetBatchSampler(Sampler[NDArray[np.int64]]):
     def __iter__(self) -> Iterator[NDArray[np.int64]]:
         start, self.start_batch = self.start_batch, 0
         assert 0 <= start <= len(self), f"cannot start at batch {start} of {len(self)}"
-        sentences, batches = self._longest_first, np.arange(len(self))
+        sentences = np.arange(len(self._lengths), dtype=np.int32)  # half the memory of int64, and 2 billion are enough
+        batches = np.arange(len(self))
         if self._shuffle:
             generator = np.random.default_rng((self._seed, self._epoch))
-            shuffled = generator.permutation(len(self._lengths))
-            sentences = shuffled[np.argsort(-self._lengths[shuffled], kind="stable")]  # ties in a new order
+            generator.shuffle(sentences)  # ties in a new order
             generator.shuffle(batches)
+        sentences = longest_first(self._lengths, sentences)
         for batch in batches[start:]:
-            yield sentences[self._cuts[batch] : self._cuts[batch + 1]][self._rank :: self._world_size]
+            yield sentences[self._cuts[batch] : self._cuts[batch + 1]][self._rank :: self._world_size].astype(np.int64)
 
     def padding_fraction(self) -> float:
         """Share of the places of all batches of an epoch that are padding (world size 1)."""
-        longest = self._lengths[self._longest_first[self._cuts[:-1]]]  # of each batch
+        longest = np.sort(self._lengths)[::-1][self._cuts[:-1]]  # of each batch
         places = np.sum(longest * np.diff(self._cuts), dtype=np.int64)
         return float(1 - self._lengths.sum(dtype=np.int64) / places)
 
@@ -168,9 +170,34 @@ def make_loader(
     )
 
 
+def longest_first(lengths: NDArray[np.integer], order: NDArray[np.int32]) -> NDArray[np.int32]:
+    """`order`, which holds numbers of sentences, sorted by falling length; those of one length stay in their order.
+
+    A counting sort in slices: beside its result it holds a few megabytes, where an argsort of a billion words'
+    sentences would hold hundreds.
+    """
+    result = np.empty_like(order)
+    if not len(order):
+        return result
+    longest = int(lengths.max())
+    slices = [order[start : start + SORTED_AT_ONCE] for start in range(0, len(order), SORTED_AT_ONCE)]
+    counts = np.sum([np.bincount(lengths[part], minlength=longest + 1) for part in slices], axis=0)
+    place = np.cumsum(counts[::-1])[::-1] - counts  # of each length's next sentence: behind all that are longer
+    kind = np.min_scalar_type(longest)  # numbers of at most 16 bits are sorted several times as fast
+    for part in slices:
+        keys = lengths[part].astype(kind)
+        by_length = np.argsort(keys, kind="stable")
+        counts = np.bincount(keys, minlength=longest + 1)
+        rank = np.arange(len(part)) - np.repeat(np.cumsum(counts) - counts, counts)  # among those of its length
+        result[place[keys[by_length]] + rank] = part[by_length]
+        place += counts
+    return result
+
+
 def _cut(lengths: NDArray[np.integer], budget: int) -> NDArray[np.int64]:
     """Cut a sequence of lengths into runs that sum to at most `budget`, or of one: the bounds [runs + 1]."""
-    total = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+    total = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=total[1:])
     cuts = [0]
     while cuts[-1] < len(lengths):
         end = np.searchsorted(total, total[cuts[-1]] + budget, side="right") - 1

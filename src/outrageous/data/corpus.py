@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from outrageous.config import CorpusConfig
-from outrageous.data.build import PARTS, build_corpus
+from outrageous.config import CorpusConfig, Source
+from outrageous.data.build import PARTS
 from outrageous.data.packing import PackedSentences
 from outrageous.data.prepared import META, prepare_once
-from outrageous.data.text import TOKENISERS, file_sha256, find_files
+from outrageous.data.sources import find_recipe
+from outrageous.data.text import TOKENISERS
 from outrageous.data.vocabulary import Vocabulary
 from outrageous.errors import UserError
 
@@ -46,13 +47,9 @@ def prepare_corpus(config: CorpusConfig, folder: Path) -> Corpus:
         UserError: a mistake in the configuration or the text; a damaged or unwritable folder.
     """
     _check(config)
-    files = find_files(config.path)
-    identity = {
-        **asdict(config),
-        "path": [[name, file_sha256(file)] for name, file in files.items()],  # not where the files lie
-        "format_version": FORMAT_VERSION,
-    }
-    target = prepare_once(folder, config.name, identity, lambda part: build_corpus(config, files, part))
+    recipe = find_recipe(config, folder)
+    identity = recipe.identity | {"format_version": FORMAT_VERSION}
+    target = prepare_once(folder, config.name, identity, recipe.build, recipe.resumable)
     return _open(target)
 
 
@@ -66,6 +63,22 @@ def _check(config: CorpusConfig) -> None:
         )
     if config.max_size is not None and config.max_size < 4:
         raise UserError(f"data.max_size={config.max_size} must be at least 4: <s>, </s>, <unk> and a word")
+    if config.source is Source.shards:
+        _check_shards(config)
+    else:
+        _check_split(config)
+
+
+def _check_shards(config: CorpusConfig) -> None:
+    if config.tokeniser != "whitespace":
+        raise UserError(
+            f"data.tokeniser={config.tokeniser}: shards are tokenised already; set data.tokeniser=whitespace"
+        )
+    if config.dev_path is None or config.test_path is None:
+        raise UserError("data.source=shards: name the files held out, data.dev_path=… and data.test_path=…")
+
+
+def _check_split(config: CorpusConfig) -> None:
     fractions = config.dev_fraction, config.test_fraction
     named = bool(config.dev_blocks or config.test_blocks)
     if named is not (fractions == (None, None)) or (not named and None in fractions):

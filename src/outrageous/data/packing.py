@@ -6,7 +6,8 @@ to predict. It is an ordinary file of the `datasets` library, which `datasets.Da
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import mmap
+from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
 
@@ -17,28 +18,47 @@ from numpy.typing import NDArray
 from outrageous.errors import UserError
 
 ROWS_PER_CHUNK = 1 << 16  # few large chunks: gathering takes one pass for each chunk it touches
+ROWS_PER_LOOK = 1 << 12  # a look at a row brings up to 64 kB of the file into memory
+MOST_RESIDENT = 1 << 28  # bytes of a file that may stay in memory between two looks
 
 
 def write_packed(file: Path, sentences: Iterable[list[int]], rows_per_chunk: int = ROWS_PER_CHUNK) -> None:
     """Write sentences (token ids, `</s>` included); holds `rows_per_chunk` of them in memory at a time."""
+
+    def chunks() -> Iterator[pa.Table]:
+        rows = iter(sentences)
+        while chunk := list(islice(rows, rows_per_chunk)):
+            lengths = np.fromiter(map(len, chunk), dtype=np.int32, count=len(chunk))
+            tokens = np.fromiter(chain.from_iterable(chunk), dtype=np.int32, count=lengths.sum())
+            yield packed_chunk(tokens, lengths)
+
+    write_chunks(file, chunks())
+
+
+def packed_chunk(tokens: NDArray[np.int32], lengths: NDArray[np.integer]) -> pa.Table:
+    """A table of sentences of these lengths, which follow one another in `tokens`."""
+    offsets = np.zeros(len(lengths) + 1, np.int32)
+    np.cumsum(lengths, out=offsets[1:])
+    return pa.table({"tokens": pa.ListArray.from_arrays(pa.array(offsets), pa.array(tokens))})
+
+
+def write_chunks(file: Path, chunks: Iterable[pa.Table]) -> None:
+    """Write tables made by `packed_chunk`; each stays a chunk."""
     # Imported here: it takes seconds, and a corpus that is packed already does not need it.
     from datasets import Features, List, Value
     from datasets.arrow_writer import ArrowWriter
 
-    rows = iter(sentences)
     with ArrowWriter(path=str(file), features=Features({"tokens": List(Value("int32"))})) as writer:
-        while chunk := list(islice(rows, rows_per_chunk)):
-            offsets = np.cumsum([0, *map(len, chunk)], dtype=np.int32)
-            values = np.fromiter(chain.from_iterable(chunk), dtype=np.int32, count=offsets[-1])
-            column = pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))
-            writer.write_table(pa.table({"tokens": column}), writer_batch_size=rows_per_chunk)
+        for chunk in chunks:
+            writer.write_table(chunk, writer_batch_size=len(chunk))
         writer.finalize()
 
 
 class PackedSentences:
     """The sentences of an Arrow file written by `write_packed`, read through a memory map.
 
-    Only the lengths are held in memory; token ids are gathered from the map when they are asked for.
+    Only the lengths are held in memory, 4 bytes a sentence; token ids are gathered from the map when they are asked
+    for.
 
     Attributes:
         bos_id: the token `<s>` that comes before each sentence and is not stored.
@@ -53,15 +73,22 @@ class PackedSentences:
             UserError: the file is missing or damaged.
         """
         try:
-            chunks = pa.ipc.open_stream(pa.memory_map(str(file))).read_all().column("tokens").chunks
-        except (OSError, pa.ArrowInvalid, KeyError) as error:
+            with file.open("rb") as stream:
+                self._map = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+            chunks = pa.ipc.open_stream(pa.py_buffer(self._map)).read_all().column("tokens").chunks
+        except (OSError, ValueError, KeyError) as error:  # ValueError: an empty file; Arrow's own errors are such too
             raise UserError(f"cannot read the packed sentences {file}: {error}") from error
         self.bos_id = bos_id
-        self._offsets = [chunk.offsets.to_numpy() for chunk in chunks]  # views of the map, like the values
-        self._values = [chunk.values.to_numpy() for chunk in chunks]
+        # The whole file as int32: Arrow aligns its buffers, so that offsets and token ids are slices of this array.
+        self._numbers = np.frombuffer(self._map, np.int32, count=len(self._map) // 4)
         self._first_row = np.cumsum([0, *map(len, chunks)])
-        self.lengths = np.concatenate([np.zeros(0, np.int32), *map(np.diff, self._offsets)])
+        self._first_offset = np.array([self._place(chunk.offsets) for chunk in chunks], np.int64)
+        self._first_value = np.array([self._place(chunk.values) for chunk in chunks], np.int64)
+        self.lengths = np.empty(self._first_row[-1], np.int32)
+        for first_row, chunk in zip(self._first_row, chunks, strict=False):
+            np.subtract(chunk.offsets[1:], chunk.offsets[:-1], out=self.lengths[first_row : first_row + len(chunk)])
         self.num_predicted_tokens = int(self.lengths.sum(dtype=np.int64))
+        self._release()
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -71,10 +98,21 @@ class PackedSentences:
         lengths = self.lengths[indices]
         rows = np.empty((len(indices), lengths.max(initial=0)), np.int32)
         column = np.arange(rows.shape[1])  # [L]
-        chunk_of = np.searchsorted(self._first_row, indices, side="right") - 1
-        for chunk in np.unique(chunk_of):
-            here = np.flatnonzero(chunk_of == chunk)
-            first = self._offsets[chunk][indices[here] - self._first_row[chunk]]
-            position = first[:, None] + np.minimum(column, lengths[here, None] - 1)
-            rows[here] = self._values[chunk][position]
+        for start in range(0, len(indices), ROWS_PER_LOOK):
+            here = slice(start, start + ROWS_PER_LOOK)
+            chunk = np.searchsorted(self._first_row, indices[here], side="right") - 1
+            offset = self._numbers[self._first_offset[chunk] + indices[here] - self._first_row[chunk]]
+            first = self._first_value[chunk] + offset
+            rows[here] = self._numbers[first[:, None] + np.minimum(column, lengths[here, None] - 1)]
+            self._release()
         return rows
+
+    def _place(self, array: pa.Array) -> int:
+        """Where in `_numbers` the values of an array of the file begin."""
+        return (array.to_numpy().ctypes.data - self._numbers.ctypes.data) // 4
+
+    def _release(self) -> None:
+        """Let go of the pages that were read: they stay in the system's cache, but count no longer as this process's
+        memory. Of a small file they may all stay."""
+        if len(self._map) > MOST_RESIDENT:
+            self._map.madvise(mmap.MADV_DONTNEED)

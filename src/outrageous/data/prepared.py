@@ -16,7 +16,17 @@ from outrageous.errors import UserError
 META = "meta.json"
 
 
-def prepare_once(folder: Path, name: str, identity: dict[str, Any], build: Callable[[Path], dict[str, Any]]) -> Path:
+class Unfinished(UserError):
+    """Not a mistake in what was asked for: given again, the command goes on with what is not finished."""
+
+
+def prepare_once(
+    folder: Path,
+    name: str,
+    identity: dict[str, Any],
+    build: Callable[[Path], dict[str, Any]],
+    resumable: bool = False,
+) -> Path:
     """The folder under `folder` that `build` has filled, calling it first if no earlier call has.
 
     Safe to call from several processes at once: one prepares, the others wait. An interrupted preparation leaves
@@ -26,6 +36,8 @@ def prepare_once(folder: Path, name: str, identity: dict[str, Any], build: Calla
     Args:
         identity: plain values that say all of what is made; their hash is the fingerprint.
         build: fills the empty folder that it is given, and returns what is to be known of it.
+        resumable: unless it is the user's mistake that ends `build`, what it has done is kept, out of sight, and the
+            next call gets the folder as it is.
 
     Raises:
         UserError: the folder cannot be written.
@@ -37,20 +49,23 @@ def prepare_once(folder: Path, name: str, identity: dict[str, Any], build: Calla
             folder.mkdir(parents=True, exist_ok=True)
             with FileLock(folder / f".{target.name}.lock"):
                 if not target.exists():
-                    _prepare(target, {"fingerprint": fingerprint, "made_from": identity}, build)
+                    _prepare(target, {"fingerprint": fingerprint, "made_from": identity}, build, resumable)
         except OSError as error:
             raise UserError(f"cannot write the prepared corpus {target}: {error.strerror or error}") from error
     return target
 
 
-def _prepare(target: Path, meta: dict[str, Any], build: Callable[[Path], dict[str, Any]]) -> None:
+def _prepare(target: Path, meta: dict[str, Any], build: Callable[[Path], dict[str, Any]], resumable: bool) -> None:
     """Prepare in a sibling folder and move it into place when it is whole."""
     part = target.with_name(f".{target.name}.part")
-    shutil.rmtree(part, ignore_errors=True)  # left behind by a process that was killed
-    part.mkdir()
+    if not resumable:
+        shutil.rmtree(part, ignore_errors=True)  # left behind by a process that was killed
+    part.mkdir(exist_ok=True)
     try:
         meta = meta | build(part)
         (part / META).write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
         part.replace(target)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    except BaseException as error:
+        if not resumable or (isinstance(error, UserError) and not isinstance(error, Unfinished)):
+            shutil.rmtree(part, ignore_errors=True)
+        raise

@@ -9,16 +9,18 @@ import lzma
 import os
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from outrageous.errors import UserError
 
 TOKENISERS = ("moses", "whitespace")
 
 
-def find_files(path: str | list[str]) -> dict[str, Path]:
-    """The files that `path` names, one path or glob or a list of them, in that order, a glob's matches sorted.
+def find_files(path: str | list[str], setting: str = "data.path") -> dict[str, Path]:
+    """The files that `path`, the value of `setting`, names: a path, a glob or a list of them, in that order, a glob's
+    matches sorted.
 
     Each goes by its path from the deepest folder that holds them all, so that names do not depend on where that is.
 
@@ -27,7 +29,7 @@ def find_files(path: str | list[str]) -> dict[str, Path]:
     """
     patterns = [path] if isinstance(path, str) else path
     if not isinstance(patterns, list) or not patterns or not all(isinstance(pattern, str) for pattern in patterns):
-        raise UserError(f"data.path must be a path, a glob or a list of them, not {path!r}")
+        raise UserError(f"{setting} must be a path, a glob or a list of them, not {path!r}")
     files: dict[Path, None] = {}
     for pattern in patterns:
         expanded = str(Path(pattern).expanduser().absolute())
@@ -35,11 +37,28 @@ def find_files(path: str | list[str]) -> dict[str, Path]:
         matches = [match for match in [*matches, Path(expanded)] if match.is_file()]
         if not matches:
             raise UserError(
-                f"data.path={pattern!r} matches no file from {Path.cwd()}; name a file or a glob (books/*.txt)"
+                f"{setting}={pattern!r} matches no file from {Path.cwd()}; name a file or a glob (books/*.txt)"
             )
         files |= dict.fromkeys(matches)
     folder = Path(os.path.commonpath([file.parent for file in files]))
     return {file.relative_to(folder).as_posix(): file for file in files}
+
+
+@contextmanager
+def open_text(file: Path) -> Iterator[IO[bytes]]:
+    """The bytes of a file, plain, .gz or .xz, for reading.
+
+    Raises:
+        UserError: the file is unreadable, or its archive is damaged.
+    """
+    open_binary: Any = {".xz": lzma.open, ".gz": gzip.open}.get(file.suffix, open)
+    try:
+        with open_binary(file, "rb") as stream:
+            yield stream
+    except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile) as error:
+        raise UserError(f"{file} is truncated or damaged ({error}); fetch it again") from error
+    except OSError as error:
+        raise UserError(f"cannot read {file}: {error.strerror or error}") from error
 
 
 def read_lines(file: Path) -> Iterator[str]:
@@ -60,9 +79,8 @@ def read_whole_lines(file: Path) -> Iterator[str]:
     Raises:
         UserError: as `read_lines`.
     """
-    open_binary: Any = {".xz": lzma.open, ".gz": gzip.open}.get(file.suffix, open)
     try:
-        with open_binary(file, "rb") as stream:
+        with open_text(file) as stream:
             for number, raw in enumerate(stream, start=1):
                 yield raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
     except UnicodeDecodeError as error:
@@ -70,10 +88,6 @@ def read_whole_lines(file: Path) -> Iterator[str]:
             f"{file} is not UTF-8: line {number}, byte {error.start + 1} is 0x{error.object[error.start]:02x}; "
             "convert the file to UTF-8 first"
         ) from error
-    except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile) as error:
-        raise UserError(f"{file} is truncated or damaged ({error}); fetch it again") from error
-    except OSError as error:
-        raise UserError(f"cannot read {file}: {error.strerror or error}") from error
 
 
 def file_sha256(file: Path) -> str:

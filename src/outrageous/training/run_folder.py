@@ -8,7 +8,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from outrageous.config import RunConfig
+from outrageous.config import RunConfig, corpus_identity
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,9 @@ def config_hash(config: RunConfig, data_fingerprint: str) -> str:
     settings = plain_config(config)
     for name in ("seed", "paths", "logger"):
         del settings[name]
-    for name in ("name", "path"):
-        del settings["data"][name]  # the fingerprint stands for the files
+    settings["data"] = corpus_identity(settings["data"])
+    for name in ("name", "path", "dev_path", "test_path"):
+        settings["data"].pop(name, None)  # the fingerprint stands for the files
     for name in ("num_threads", "eval_words_per_batch", "log_every"):
         del settings["trainer"][name]
     content = json.dumps([settings, data_fingerprint], sort_keys=True)

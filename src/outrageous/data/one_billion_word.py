@@ -1,0 +1,48 @@
+"""One Billion Word as it is published: how to tell it, and the counts that a right preparation of it has."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from outrageous.config import CorpusConfig
+from outrageous.errors import UserError
+
+NAME = "lm1b"
+TEST_MD5 = "ce1e84fb6d856ced56ba2c551104f6ac"  # of news.en.heldout-00000-of-00050
+NUM_SHARDS = 99
+VOCABULARY_SIZE = 793_471  # words seen at least three times, and <s> </s> <unk>
+SENTENCES = {"train": 30_301_028, "dev": 6_206, "test": 6_075}
+PREDICTED_TOKENS = {"dev": 165_560, "test": 159_658}
+
+
+def check_published(config: CorpusConfig, test_files: list[Path], meta: dict[str, Any]) -> None:
+    """Compare the counts of a corpus named lm1b with those of One Billion Word; a test set that is not its own is
+    another corpus in its form, of which a line is said and nothing checked.
+
+    Raises:
+        UserError: a count differs.
+    """
+    if config.name != NAME:
+        return
+    if [hashlib.md5(file.read_bytes()).hexdigest() for file in test_files] != [TEST_MD5]:
+        names = ", ".join(file.name for file in test_files)
+        tqdm.write(f"{names}: not the test set of One Billion Word, so the corpus is not checked against its counts")
+        return
+    expected = {"training files": NUM_SHARDS}
+    found = {"training files": len(meta["files_of_part"]["train"])}
+    if (config.min_count, config.max_size) == (3, None):
+        expected["words of the vocabulary"] = VOCABULARY_SIZE
+        found["words of the vocabulary"] = meta["vocabulary_size"]
+    for kind, counts in (("sentences", SENTENCES), ("predicted_tokens", PREDICTED_TOKENS)):
+        expected |= {f"{kind} of {part}": count for part, count in counts.items()}
+        found |= {f"{kind} of {part}": meta["parts"][part][kind] for part in counts}
+    differing = [f"{found[name]:,} {name}, not {count:,}" for name, count in expected.items() if found[name] != count]
+    if differing:
+        raise UserError(
+            f"One Billion Word has other counts than these: {'; '.join(differing)}. Fetch it again (make data-lm1b), "
+            "or give a part of it another name, data.name=…"
+        )

@@ -1,0 +1,66 @@
+"""What a corpus is made from, by its source: the files, what identifies them, and who builds from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from outrageous.config import CorpusConfig, Source, corpus_identity
+from outrageous.data.build import build_corpus
+from outrageous.data.hashes import sha256_of
+from outrageous.data.one_billion_word import NAME, check_published
+from outrageous.data.sharded_build import Parts, build_from_shards
+from outrageous.data.text import find_files
+from outrageous.errors import UserError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to make a corpus.
+
+    Attributes:
+        identity: plain values that say all of what is made: settings, and the bytes of the files.
+        build: makes it in the folder that it is given, and returns its counts.
+        resumable: build goes on with what an interrupted call left there.
+    """
+
+    identity: dict[str, Any]
+    build: Callable[[Path], dict[str, Any]]
+    resumable: bool
+
+
+def find_recipe(config: CorpusConfig, folder: Path) -> Recipe:
+    """Raises UserError if what the settings name is not there. folder: of the prepared corpora."""
+    return {Source.lines: _lines, Source.shards: _shards}[config.source](config, folder)
+
+
+def _lines(config: CorpusConfig, folder: Path) -> Recipe:
+    files = find_files(config.path)
+    identity = _settings(config) | {"path": sha256_of(files, folder)}
+    return Recipe(identity, lambda part: build_corpus(config, files, part), resumable=False)
+
+
+def _shards(config: CorpusConfig, folder: Path) -> Recipe:
+    paths = {"path": "train", "dev_path": "dev", "test_path": "test"}
+    try:
+        parts: Parts = {
+            part: find_files(getattr(config, setting), f"data.{setting}") for setting, part in paths.items()
+        }
+    except UserError as error:
+        if config.name == NAME:
+            error.add_note("`make data-lm1b` fetches One Billion Word")
+        raise
+
+    def build(part: Path) -> dict[str, Any]:
+        meta = build_from_shards(config, parts, part)
+        check_published(config, list(parts["test"].values()), meta)
+        return meta
+
+    hashes = {setting: sha256_of(parts[part], folder) for setting, part in paths.items()}
+    return Recipe(_settings(config) | hashes, build, resumable=True)
+
+
+def _settings(config: CorpusConfig) -> dict[str, Any]:
+    return corpus_identity(asdict(config) | {"source": config.source.value})

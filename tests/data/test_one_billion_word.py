@@ -1,0 +1,73 @@
+"""One Billion Word is told by its test set, and then every count must be right."""
+
+from hashlib import md5
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from outrageous.config import CorpusConfig
+from outrageous.data import one_billion_word
+from outrageous.data.corpus import prepare_corpus
+from outrageous.data.one_billion_word import check_published
+from outrageous.errors import UserError
+
+RIGHT: dict[str, Any] = {
+    "files_of_part": {"train": [f"news.en-{number:05}-of-00100" for number in range(1, 100)]},
+    "vocabulary_size": 793_471,
+    "parts": {
+        "train": {"sentences": 30_301_028},
+        "dev": {"sentences": 6_206, "predicted_tokens": 165_560},
+        "test": {"sentences": 6_075, "predicted_tokens": 159_658},
+    },
+}
+
+
+@pytest.fixture
+def test_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Stands for the published test set."""
+    file = tmp_path / "news.en.heldout-00000-of-00050"
+    file.write_text("a sentence of news\n")
+    monkeypatch.setattr(one_billion_word, "TEST_MD5", md5(file.read_bytes()).hexdigest())
+    return file
+
+
+def test_the_published_counts_pass(test_file: Path) -> None:
+    check_published(CorpusConfig("lm1b", ""), [test_file], RIGHT)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"vocabulary_size": 793_470}, "793,470 words of the vocabulary, not 793,471"),
+        ({"files_of_part": {"train": ["one"]}}, "1 training files, not 99"),
+        (
+            {"parts": RIGHT["parts"] | {"test": {"sentences": 6_075, "predicted_tokens": 159_657}}},
+            "159,657 predicted_tokens of test, not 159,658",
+        ),
+    ],
+)
+def test_any_other_count_is_refused(changes: dict[str, Any], message: str, test_file: Path) -> None:
+    with pytest.raises(UserError, match=message):
+        check_published(CorpusConfig("lm1b", ""), [test_file], RIGHT | changes)
+
+
+def test_a_smaller_vocabulary_is_a_choice(test_file: Path) -> None:
+    check_published(CorpusConfig("lm1b", "", max_size=10_000), [test_file], RIGHT | {"vocabulary_size": 10_000})
+
+
+def test_another_corpus_in_its_form_is_not_checked_and_said_to_be_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "other").write_text("other news\n")
+    check_published(CorpusConfig("lm1b", ""), [tmp_path / "other"], RIGHT | {"vocabulary_size": 5})
+    assert "other: not the test set of One Billion Word" in capsys.readouterr().out
+
+
+def test_without_the_files_the_command_that_fetches_them_is_named(
+    load_config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"data.path=.* matches no file") as caught:
+        prepare_corpus(load_config("lm1b"), tmp_path)
+    assert caught.value.__notes__ == ["`make data-lm1b` fetches One Billion Word"]
