@@ -23,7 +23,7 @@ from typing import Any
 from outrageous.commands.errors import one_clear_message
 from outrageous.errors import UserError
 
-ROUNDS = {"batching": 5, "step": 30, "layer": 5, "cost": 5, "memory": 5}
+ROUNDS = {"batching": 5, "step": 30, "layer": 3, "cost": 3, "memory": 5}
 SIZES = {
     "layer": {"experts": [4, 32, 256, 1024], "tokens": [2048, 8192], "d_model": [512], "d_hidden": [1024], "k": [4]},
     "cost": {"experts": [16, 64, 256, 1024], "tokens": [8192], "d_model": [512], "d_hidden": [1024], "k": [4]},
