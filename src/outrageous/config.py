@@ -279,7 +279,8 @@ class TrainerConfig:
         max_steps: stop earlier, after this many steps; -1 for no limit.
         words_per_batch: most predicted words of a training batch, made of whole sentences.
         eval_words_per_batch: the same for dev and test; changes speed and memory only.
-        validate_every: steps between two looks at the dev perplexity; checkpoints are written then.
+        validate_every: steps between two looks at the dev perplexity; checkpoints are written then. Below 1: the share
+            of a pass.
         log_every: steps between two rows of the log.
     """
 
@@ -290,7 +291,7 @@ class TrainerConfig:
     max_steps: int
     words_per_batch: int
     eval_words_per_batch: int
-    validate_every: int
+    validate_every: Any  # int | float, which OmegaConf cannot merge
     log_every: int
 
 

@@ -36,14 +36,29 @@ def test_the_perplexities_of_the_record(trained: Path) -> None:
         assert float(found[1]) == pytest.approx(metrics[f"{part}_perplexity"], rel=1e-5)
 
 
-def test_another_vocabulary(trained: Path, tiny_corpus: list[str], tmp_path: Path) -> None:
+def test_another_text_is_read_with_the_checkpoints_vocabulary(
+    trained: Path, tiny_corpus: list[str], tmp_path: Path
+) -> None:
+    """Of its words, every other is known; numbered by a vocabulary of its own, it would not fit the model."""
     other = tmp_path / "other.txt"
+    known = next(
+        line.split("\t")[0] for line in (trained / "vocabulary.txt").read_text().splitlines() if line[0].isalpha()
+    )
     draw = random.Random(1)
-    other.write_text("".join(" ".join(draw.choices("abcdefgh", k=9)) + "\n" for _ in range(400)))
+    sentences = [[known, "".join(draw.choices("qxz", k=9))] * draw.randint(1, 9) for _ in range(400)]
+    other.write_text("".join(" ".join(words) + "\n" for words in sentences))
     data = [setting for setting in tiny_corpus if setting.startswith("data") and not setting.startswith("data.path")]
-    done = evaluate(f"checkpoint={trained / 'best.ckpt'}", *data, f"data.path={other}")
+    checkpoint = f"checkpoint={trained / 'best.ckpt'}"
+    done = evaluate(checkpoint, *data, f"data.path={other}")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^test_perplexity [\d.]+$", done.stdout, re.MULTILINE)
+    assert "test_unknown_words 0.5000" in done.stdout
+
+    alone = tmp_path / "best.ckpt"
+    alone.write_bytes((trained / "best.ckpt").read_bytes())
+    done = evaluate(f"checkpoint={alone}", *data, f"data.path={other}")
     assert done.returncode == 2
-    assert "was trained with vocabulary" in done.stderr
+    assert f"{tmp_path / 'vocabulary.txt'}, which training leaves beside it, is missing" in done.stderr
     assert "Traceback" not in done.stderr
 
 

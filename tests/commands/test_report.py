@@ -104,14 +104,14 @@ def test_check_names_lost_and_orphaned_files_but_does_not_compare_pngs(
 
 @pytest.mark.usefixtures("no_drawing")
 def test_smoke_is_no_reference_and_every_other_scale_has_its_own_files(results: Path) -> None:
-    for scale in ("smoke", "workstation"):
+    for scale in ("smoke", "paper"):
         folder = results / "records" / "lm" / "moe_32" / scale / "seed_0"
         write_record(record("moe_32", scale=scale, metrics={"test_perplexity": 12.34}), folder)
     assert report.main(["--results", str(results)]) == 0
     tables = {path.name: path.read_text() for path in (results / "tables").glob("table_7_*")}
-    assert tables.keys() == {"table_7_pocket.md", "table_7_workstation.md"}
+    assert tables.keys() == {"table_7_pocket.md", "table_7_paper.md"}
     assert "12.34" not in tables["table_7_pocket.md"]
-    assert "12.34 (1)" in tables["table_7_workstation.md"]
+    assert "12.34 (1)" in tables["table_7_paper.md"]
 
 
 def test_a_users_mistake_is_one_line(results: Path, capsys: pytest.CaptureFixture[str]) -> None:

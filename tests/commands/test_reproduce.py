@@ -147,12 +147,14 @@ def test_seeds_that_are_no_numbers_are_refused(capsys: pytest.CaptureFixture[str
     with pytest.raises(SystemExit) as stop:
         main(["table_7", "--seeds", "0,x"])
     assert stop.value.code == 2
-    assert "--seeds" in capsys.readouterr().err
+    assert "--seeds: '0,x': must be different whole numbers, such as 0,1,2" in capsys.readouterr().err
 
 
 def test_no_experiment_fits_an_unknown_sweep() -> None:
     with pytest.raises(UserError, match="choose one of figure_2_left"):
         plan_jobs("figure_9", "smoke", [0], [])
+    with pytest.raises(UserError, match="table_2 is about translation, which is not reproduced yet"):
+        plan_jobs("table_2", "smoke", [0], [])
 
 
 class ScriptJob(Job):

@@ -42,7 +42,7 @@ def test_every_heading_names_its_origin_and_scale(published: Path) -> None:
 
 
 def test_no_cell_takes_a_record_of_another_scale(make_record: MakeRecord, published: Path) -> None:
-    records = [make_record(scale=scale, perplexity=12.34) for scale in ("smoke", "workstation", "paper")]
+    records = [make_record(scale=scale, perplexity=12.34) for scale in ("smoke", "paper")]
     assert "12.34" not in to_markdown(make_table(TABLE_7, published, "pocket", {"reference": records}), "c")
     assert "12.34 (1)" in to_markdown(make_table(TABLE_7, published, "paper", {"reference": records}), "c")
 
@@ -51,8 +51,8 @@ def test_the_terminal_shows_the_perplexities_in_eighty_columns(
     make_record: MakeRecord, published: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "20")
-    records = [make_record("moe_32", 111.0 + seed, seed=seed, scale="workstation") for seed in range(3)]
-    text = to_terminal(make_table(TABLE_7, published, "workstation", {"reference": records, "this machine": records}))
+    records = [make_record("moe_32", 111.0 + seed, seed=seed) for seed in range(3)]
+    text = to_terminal(make_table(TABLE_7, published, "pocket", {"reference": records, "this machine": records}))
     assert max(map(len, text.splitlines())) <= 80
     line = next(line for line in text.splitlines() if "moe_32" in line)
     assert line.split() == ["moe_32", "39.7", *["112.00", "±", "1.00", "(3)"] * 2]

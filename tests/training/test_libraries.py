@@ -1,5 +1,6 @@
 """What the libraries are told."""
 
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from outrageous.config import RunConfig
 from outrageous.errors import UserError
 from outrageous.training import run as run_module
 from outrageous.training.callbacks import RunProgress
-from outrageous.training.libraries import set_up_cpu
+from outrageous.training.libraries import exit_codes_of_signals, set_up_cpu
 from outrageous.training.run import run
 
 
@@ -40,6 +41,18 @@ def test_a_run_that_goes_on_in_mid_epoch_shows_no_notice_of_a_library(
     assert [str(notice.message) for notice in shown] == []
     lines = capfd.readouterr().err.splitlines()
     assert [line for line in lines if line.strip() and "step/s" not in line and "Tokenising" not in line] == []
+
+
+def test_ctrl_c_that_lightning_turned_into_exit_code_1_is_130() -> None:
+    def ended_by(error: BaseException) -> object:
+        with pytest.raises(SystemExit) as stop, exit_codes_of_signals():  # noqa: PT012 # as Lightning does it
+            try:
+                raise error
+            except (KeyboardInterrupt, ValueError):
+                sys.exit(1)
+        return stop.value.code
+
+    assert (ended_by(KeyboardInterrupt()), ended_by(ValueError())) == (130, 1)
 
 
 def test_threads_and_tiny_numbers() -> None:

@@ -230,8 +230,23 @@ def test_a_run_ended_by_sigkill(
     whole("trainer.validate_every=5").assert_equals(record, tmp_path / "runs")
 
 
+def test_a_run_that_looks_at_the_dev_part_at_shares_of_a_pass_goes_on(
+    settings: Callable[..., RunConfig],
+    whole: Callable[..., Whole],
+    tmp_path: Path,
+    in_child: Callable[..., tuple[int, str]],
+) -> None:
+    every = "trainer.validate_every=0.3"  # of 16 steps a pass: 4.8, so every 4
+    config = settings(tmp_path / "runs", *RANDOM, every)
+    in_child(lambda: run_watched(config, 11, lambda: os.kill(os.getpid(), signal.SIGKILL)))
+    record, after = run_watched(config)
+    assert min(after.steps) == 9
+    assert [point.step for point in record.curve] == [4, 8, 12, 16, 20, 24, 28, 32]
+    whole(every).assert_equals(record, tmp_path / "runs")
+
+
 @pytest.mark.parametrize(
-    ("ending", "exit_code"), [(signal.SIGINT, 1), (signal.SIGTERM, 128 + signal.SIGTERM)], ids=["ctrl-c", "sigterm"]
+    ("ending", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "sigterm"]
 )
 def test_ctrl_c_and_sigterm_say_from_where_the_run_goes_on(
     settings: Callable[..., RunConfig],

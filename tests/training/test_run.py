@@ -22,7 +22,7 @@ from outrageous.results.records import Record, read_record
 from outrageous.training import run as run_module
 from outrageous.training.callbacks import Meter
 from outrageous.training.checkpoints import KEY, load_weights, read_checkpoint
-from outrageous.training.run import run
+from outrageous.training.run import run, warn_of_another_cost
 from outrageous.training.run_folder import RunFolder, config_hash, plain_config, run_folder
 
 Settings = Callable[..., RunConfig]
@@ -165,6 +165,11 @@ def test_another_seed_is_another_run(settings: Settings, tmp_path: Path) -> None
         (["trainer.words_per_batch=0"], r"trainer\.words_per_batch=0"),
         (["trainer.eval_words_per_batch=0"], r"trainer\.eval_words_per_batch=0"),
         (["trainer.validate_every=0"], r"trainer\.validate_every=0"),
+        (
+            ["trainer.validate_every=1.5"],
+            r"validate_every=1.5: must be at least 1 and whole, or a share of a pass below 1",
+        ),
+        (["trainer.validate_every=often"], r"validate_every=often: must be at least 1"),
         (["trainer.log_every=0"], r"trainer\.log_every=0"),
         (["trainer.num_threads=0"], r"trainer\.num_threads=0"),
         (["schedule.warmup_steps=0"], r"schedule\.warmup_steps=0"),
@@ -175,6 +180,8 @@ def test_another_seed_is_another_run(settings: Settings, tmp_path: Path) -> None
         (["optim.beta2=1"], r"optim\.beta2=1.0: must be at least 0 and below 1"),
         (["optim.max_grad_norm=0"], r"optim\.max_grad_norm=0"),
         (["optim=gradient_free", "optim.max_grad_norm=1"], r"optim\.max_grad_norm=1.0: .*forms no gradient"),
+        (["experiment=lm/4xlstm_512", "optim=gradient_free"], r"experts=gradient_free: lm/4xlstm_512 has no experts"),
+        (["experiment=lm/4xlstm_512", "optim=factored_adam"], r"experts=factored_adam: .*; set optim=adam"),
         (["balance.w_load=-1"], r"balance\.w_load=-1"),
         (["trainer.accelerator=gpo"], r"trainer\.accelerator=gpo: .*invalid accelerator name"),
         (["trainer.precision=bf16-true"], r"trainer\.precision=bf16-true: must be one of 32-true, bf16-mixed"),
@@ -187,6 +194,29 @@ def test_settings_that_make_no_sense_leave_nothing_behind(
     with pytest.raises(UserError, match=message):
         run(settings(tmp_path / "runs", *overrides), row=None)
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "measured", "warned"),
+    [
+        (["gate=strictly_balanced"], 10.0, True),
+        (["gate=strictly_balanced"], 3.7, False),  # within a tenth of 4
+        (["gate=strictly_balanced"], 0.0, True),
+        (["experiment=lm/moe_256_h"], 4.0, False),  # two groups, two experts of each
+        (["experiment=lm/moe_256_h"], 2.0, True),
+        (["experiment=lm/moe_1_wide"], 1.0, False),  # no k
+    ],
+)
+def test_another_number_of_experts_in_the_test_is_told(
+    settings: Settings,
+    tmp_path: Path,
+    overrides: list[str],
+    measured: float,
+    warned: bool,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    warn_of_another_cost(settings(tmp_path, *overrides), {"test_experts_per_token": measured})
+    assert (f"a word had {measured:.2f} experts on average" in capsys.readouterr().err) is warned
 
 
 def test_a_second_process_on_the_same_run_is_turned_away(unfinished: tuple[RunConfig, RunFolder]) -> None:

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from outrageous.commands.errors import one_clear_message
-from outrageous.config import RunConfig
+from outrageous.config import Layer, RunConfig
 from outrageous.errors import UserError
 
 CONF = Path(__file__).parents[3] / "conf"
@@ -82,6 +82,11 @@ def to_run_config(config: DictConfig) -> RunConfig:
     """Raises UserError, naming the key, if a setting is missing or of the wrong type."""
     if OmegaConf.is_missing(config, "name"):
         raise UserError(f"which experiment? Give experiment=… with one of {', '.join(experiments())}")
+    if config.model.moe is not None and Layer.moe not in config.model.layers:
+        raise UserError(
+            "model.layers and model.moe contradict each other: gate=… and model.moe.… are settings of an MoE, which "
+            f"{config.name} does not have here"
+        )
     with settings_errors([]):
         run_config = OmegaConf.to_object(config)
     assert isinstance(run_config, RunConfig)

@@ -7,14 +7,14 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from outrageous.commands.compose import from_plain, hydra_command, register
+from outrageous.commands.compose import from_plain, hydra_command, register, settings_errors
 from outrageous.config import CorpusConfig
 from outrageous.errors import UserError
 
 
 @dataclass
 class EvaluateConfig:
-    """data: null for the corpus that the checkpoint was trained on."""
+    """data: another corpus, with the checkpoint's vocabulary; null for the one that it was trained on."""
 
     checkpoint: str
     data: CorpusConfig | None = None
@@ -34,9 +34,10 @@ def main(config: DictConfig) -> None:
         raise UserError("which checkpoint? Give checkpoint=….ckpt")
     path = Path(config.checkpoint)
     plain: dict[str, Any] = read_checkpoint(path)[KEY]["config"]
-    if config.data is not None:
-        plain["data"] = OmegaConf.to_container(config.data, resolve=True, throw_on_missing=True)
-    for name, value in evaluate(from_plain(plain), path).items():
+    with settings_errors([]):
+        data = None if config.data is None else OmegaConf.to_object(config.data)
+    assert data is None or isinstance(data, CorpusConfig)
+    for name, value in evaluate(from_plain(plain), path, data).items():
         print(f"{name} {value:.4f}")
 
 

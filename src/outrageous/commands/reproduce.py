@@ -62,7 +62,10 @@ def _baseline(sweep: str, scale: str, settings: list[str]) -> list[Record]:
 
 
 def _seeds(text: str) -> list[int]:
-    return [int(seed) for seed in text.split(",")]
+    seeds = text.split(",")
+    if not all(seed.isdecimal() for seed in seeds) or len({*seeds}) < len(seeds):
+        raise argparse.ArgumentTypeError(f"{text!r}: must be different whole numbers, such as 0,1,2")
+    return [int(seed) for seed in seeds]
 
 
 def _jobs_at_once() -> int:

@@ -27,7 +27,8 @@ PARTS = ("train", "dev", "test")
 
 
 def build_corpus(config: CorpusConfig, files: dict[str, Path], folder: Path) -> dict[str, Any]:
-    """Write `vocabulary.txt` and a packed `<part>.arrow` for each part into `folder`; returns the counts.
+    """Write `vocabulary.txt`, if it is not there, and a packed `<part>.arrow` for each part into `folder`; returns the
+    counts.
 
     Raises:
         UserError: a mistake in the text, or a configuration that does not fit it.
@@ -35,8 +36,12 @@ def build_corpus(config: CorpusConfig, files: dict[str, Path], folder: Path) -> 
     sentences_of = {name: sum(1 for _ in read_lines(file)) for name, file in files.items()}
     assignment = _assign(config, sentences_of)
     word_counts, num_train = _tokenise(config, files, assignment, sum(sentences_of.values()), folder)
-    vocabulary = Vocabulary.from_counts(word_counts, num_train, config.min_count, config.max_size)
-    vocabulary.save(folder / "vocabulary.txt")
+    vocabulary_file = folder / "vocabulary.txt"
+    if vocabulary_file.exists():
+        vocabulary = Vocabulary.load(vocabulary_file)
+    else:
+        vocabulary = Vocabulary.from_counts(word_counts, num_train, config.min_count, config.max_size)
+        vocabulary.save(vocabulary_file)
     in_training = _keys_in_training(folder)
     held_out_blocks: dict[str, dict[str, list[int]]] = {"dev": {}, "test": {}}
     for (name, block), part in sorted(assignment.items()):

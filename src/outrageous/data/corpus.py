@@ -37,8 +37,10 @@ class Corpus:
     meta: dict[str, Any]
 
 
-def prepare_corpus(config: CorpusConfig, folder: Path) -> Corpus:
+def prepare_corpus(config: CorpusConfig, folder: Path, vocabulary: Vocabulary | None = None) -> Corpus:
     """Open the prepared corpus under `folder`, preparing it first if no earlier call has.
+
+    vocabulary: a trained model's, to number the words by; None for that of the training part.
 
     Safe to call from several processes at once: one prepares, the others wait. An interrupted preparation leaves
     nothing that passes for a finished one.
@@ -49,7 +51,15 @@ def prepare_corpus(config: CorpusConfig, folder: Path) -> Corpus:
     _check(config)
     recipe = find_recipe(config, folder)
     identity = recipe.identity | {"format_version": FORMAT_VERSION}
-    target = prepare_once(folder, config.name, identity, recipe.build, recipe.resumable)
+    if vocabulary is not None:
+        identity["vocabulary"] = vocabulary.fingerprint
+
+    def build(part: Path) -> dict[str, Any]:
+        if vocabulary is not None:
+            vocabulary.save(part / "vocabulary.txt")  # in whose place no other is made
+        return recipe.build(part)
+
+    target = prepare_once(folder, config.name, identity, build, recipe.resumable)
     return _open(target)
 
 

@@ -14,7 +14,7 @@ from outrageous.results.decoding import decode
 from outrageous.results.files import read_text, write_bytes
 from outrageous.results.provenance import Hardware
 
-SCALES = ("smoke", "pocket", "workstation", "paper")
+SCALES = ("smoke", "pocket", "paper")
 FILE_NAME = "record.json"
 
 

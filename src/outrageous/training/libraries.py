@@ -1,9 +1,13 @@
 """Sets the libraries we build on as training wants them: fast on a CPU, and not burying our own output."""
 
 import logging
+import signal
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 
 def set_up_cpu(num_threads: int | None) -> None:
@@ -15,6 +19,21 @@ def set_up_cpu(num_threads: int | None) -> None:
     if num_threads is not None:
         torch.set_num_threads(num_threads)
     torch.set_flush_denormal(True)
+
+
+@contextmanager
+def exit_codes_of_signals() -> Iterator[None]:
+    """Lightning ends with exit code 1 on Ctrl-C and with 0, as if all were done, on SIGTERM: here with 128 and the
+    signal's number, as shells have it."""
+    try:
+        yield
+    except SIGTERMException as stop:
+        stop.code = 128 + signal.SIGTERM
+        raise
+    except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):
+            stop.code = 128 + signal.SIGINT
+        raise
 
 
 def quieten() -> None:

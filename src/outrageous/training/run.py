@@ -1,6 +1,6 @@
 """A whole run on one screen: corpus, model, training, test, record."""
 
-import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -11,7 +11,6 @@ import pytorch_lightning as pl
 import torch
 from filelock import FileLock, Timeout
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from outrageous.config import RunConfig
 from outrageous.data.corpus import prepare_corpus
@@ -23,7 +22,7 @@ from outrageous.training.callbacks import Meter, RunProgress, ValidationAtTheEnd
 from outrageous.training.checkpoints import BestAndLast, WholeFiles, check_resumable, load_weights
 from outrageous.training.data_module import SentenceDataModule
 from outrageous.training.language_module import LanguageModule
-from outrageous.training.libraries import quieten, set_up_cpu
+from outrageous.training.libraries import exit_codes_of_signals, quieten, set_up_cpu
 from outrageous.training.run_folder import RunFolder, config_hash, plain_config, run_folder
 from outrageous.training.settings import check_settings
 from outrageous.training.tracking import ExpertLoadPlots, log_result, make_logger
@@ -58,11 +57,13 @@ def run(config: RunConfig, row: str | None) -> tuple[Record, RunFolder]:
     meter = Meter(config.trainer.log_every, cost(module.model).flops_per_training_word)
     trainer = build_trainer(config, folder, meter)
     with _alone(folder):
+        corpus.vocabulary.save(folder.vocabulary)
         data = SentenceDataModule(corpus, config.trainer, config.seed)
         metrics = _train_and_test(trainer, module, data, folder) | {"padding": data.padding_fraction()}
         record = make_record(config, row, module, meter, corpus.fingerprint, metrics)
         write_record(record, folder.path)
         log_result(trainer, record)
+    warn_of_another_cost(config, record.metrics)
     return record, folder
 
 
@@ -92,7 +93,8 @@ def build_trainer(config: RunConfig, folder: RunFolder, meter: Meter) -> pl.Trai
             max_epochs=settings.max_epochs,
             max_steps=settings.max_steps,
             val_check_interval=settings.validate_every,
-            check_val_every_n_epoch=None,  # steps are counted through the epochs
+            # Steps are counted through the epochs, shares of a pass within each.
+            check_val_every_n_epoch=None if isinstance(settings.validate_every, int) else 1,
             num_sanity_val_steps=0,
             log_every_n_steps=settings.log_every,
             logger=make_logger(config, folder.path),
@@ -112,20 +114,18 @@ def _train_and_test(
     resume = folder.last_checkpoint if folder.last_checkpoint.exists() else None
     if resume is not None:
         check_resumable(resume, module.origin["config_hash"], data.corpus)
-    try:
+    with exit_codes_of_signals():
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
-    except SIGTERMException as stop:
-        stop.code = 128 + signal.SIGTERM  # else 0, as if the run were finished
-        raise
     load_weights(module, folder.best_checkpoint, data.corpus)
     return dev_and_test(trainer, module, data)
 
 
 def dev_and_test(trainer: pl.Trainer, module: LanguageModule, data: SentenceDataModule) -> dict[str, float]:
     """dev_perplexity and test_perplexity of the module's weights."""
-    trainer.validate(module, datamodule=data, verbose=False)
-    dev = trainer.callback_metrics["dev_perplexity"].item()
-    trainer.test(module, datamodule=data, verbose=False)
+    with exit_codes_of_signals():
+        trainer.validate(module, datamodule=data, verbose=False)
+        dev = trainer.callback_metrics["dev_perplexity"].item()
+        trainer.test(module, datamodule=data, verbose=False)
     return {"dev_perplexity": dev, "test_perplexity": trainer.callback_metrics["test_perplexity"].item()}
 
 
@@ -162,6 +162,22 @@ def make_record(
         data_fingerprint=data_fingerprint,
         started_at=module.origin["started_at"],
     )
+
+
+def warn_of_another_cost(config: RunConfig, metrics: dict[str, float]) -> None:
+    """Says on stderr if the words of the test had far more or fewer experts than the settings, and ops/timestep, have:
+    in evaluation, the thresholds of strictly balanced gates decide."""
+    moe = config.model.moe
+    if moe is None or moe.gate.k is None:
+        return
+    expected = moe.gate.k if moe.num_groups is None else moe.gate.k**2
+    measured = metrics["test_experts_per_token"]
+    if abs(measured - expected) > 0.1 * expected:
+        print(
+            f"warning: in the test a word had {measured:.2f} experts on average, not {expected} as in training: the "
+            "gate's thresholds are not trained well enough; ops_per_timestep of the record counts the latter",
+            file=sys.stderr,
+        )
 
 
 @contextmanager

@@ -33,6 +33,11 @@ class RunFolder:
         return self.path / "best.ckpt"
 
     @property
+    def vocabulary(self) -> Path:
+        """The model's words, beside its checkpoints: to evaluate them on another text."""
+        return self.path / "vocabulary.txt"
+
+    @property
     def progress(self) -> Path:
         """How far the run is, for whoever watches several."""
         return self.path / "progress.json"

@@ -2,7 +2,7 @@
 
 import math
 
-from outrageous.config import ExpertOptimizer, RunConfig
+from outrageous.config import ExpertOptimizer, OptimizerConfig, RunConfig, TrainerConfig
 from outrageous.errors import UserError
 from outrageous.results.records import SCALES
 
@@ -12,20 +12,35 @@ PRECISIONS = ("32-true", "bf16-mixed")  # as Lightning names them; the others ne
 def check_settings(config: RunConfig) -> None:
     """Raises UserError, naming it, at a number with which nothing can be trained. Sizes of the model are checked where
     it is built, and those of the corpus where it is prepared."""
-    trainer, optim, balance = config.trainer, config.optim, config.balance
     if config.scale.name not in SCALES:
         raise UserError(f"scale.name={config.scale.name}: must be one of {', '.join(SCALES)}, which records know")
+    _require(config.seed >= 0, "seed", config.seed, "at least 0")
+    _check_trainer(config.trainer)
+    _require(config.schedule.warmup_steps >= 1, "schedule.warmup_steps", config.schedule.warmup_steps, "at least 1")
+    _check_optimizer(config.optim)
+    if config.optim.experts is not ExpertOptimizer.adam and config.model.moe is None:
+        raise UserError(f"optim.experts={config.optim.experts.value}: {config.name} has no experts; set optim=adam")
+    for name in ("w_importance", "w_load"):
+        value = getattr(config.balance, name)
+        _require(0 <= value < math.inf, f"balance.{name}", value, "at least 0")
+
+
+def _check_trainer(trainer: TrainerConfig) -> None:
     if trainer.precision not in PRECISIONS:
         raise UserError(f"trainer.precision={trainer.precision}: must be one of {', '.join(PRECISIONS)}")
-    _require(config.seed >= 0, "seed", config.seed, "at least 0")
-    for name in ("max_epochs", "words_per_batch", "eval_words_per_batch", "validate_every", "log_every"):
+    for name in ("max_epochs", "words_per_batch", "eval_words_per_batch", "log_every"):
         _require(getattr(trainer, name) >= 1, f"trainer.{name}", getattr(trainer, name), "at least 1")
+    every = trainer.validate_every
+    valid = every >= 1 if isinstance(every, int) else isinstance(every, float) and 0 < every < 1
+    _require(valid, "trainer.validate_every", every, "at least 1 and whole, or a share of a pass below 1")
     _require(
         trainer.max_steps == -1 or trainer.max_steps >= 1, "trainer.max_steps", trainer.max_steps, "at least 1, or -1"
     )
     if trainer.num_threads is not None:
         _require(trainer.num_threads >= 1, "trainer.num_threads", trainer.num_threads, "at least 1")
-    _require(config.schedule.warmup_steps >= 1, "schedule.warmup_steps", config.schedule.warmup_steps, "at least 1")
+
+
+def _check_optimizer(optim: OptimizerConfig) -> None:
     _require(0 < optim.learning_rate < math.inf, "optim.learning_rate", optim.learning_rate, "above 0 and finite")
     if (rate := optim.experts_learning_rate) is not None:
         _require(0 < rate < math.inf, "optim.experts_learning_rate", rate, "above 0 and finite, or null")
@@ -39,8 +54,6 @@ def check_settings(config: RunConfig) -> None:
                 f"optim.max_grad_norm={optim.max_grad_norm}: optim.experts=gradient_free forms no gradient to be "
                 "scaled; set optim.max_grad_norm=null, or optim.experts=factored_adam"
             )
-    for name in ("w_importance", "w_load"):
-        _require(0 <= getattr(balance, name) < math.inf, f"balance.{name}", getattr(balance, name), "at least 0")
 
 
 def _require(holds: bool, name: str, value: float, rule: str) -> None:
