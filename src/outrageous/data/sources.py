@@ -10,6 +10,8 @@ from typing import Any
 from outrageous.config import CorpusConfig, Source, corpus_identity
 from outrageous.data.build import build_corpus
 from outrageous.data.hashes import sha256_of
+from outrageous.data.hub import fetch
+from outrageous.data.news import NEWS_FILE, fetch_news
 from outrageous.data.one_billion_word import NAME, check_published
 from outrageous.data.sharded_build import Parts, build_from_shards
 from outrageous.data.text import find_files
@@ -33,7 +35,8 @@ class Recipe:
 
 def find_recipe(config: CorpusConfig, folder: Path) -> Recipe:
     """Raises UserError if what the settings name is not there. folder: of the prepared corpora."""
-    return {Source.lines: _lines, Source.shards: _shards}[config.source](config, folder)
+    recipes = {Source.lines: _lines, Source.shards: _shards, Source.hub: _hub, Source.news: _news}
+    return recipes[config.source](config, folder)
 
 
 def _lines(config: CorpusConfig, folder: Path) -> Recipe:
@@ -60,6 +63,22 @@ def _shards(config: CorpusConfig, folder: Path) -> Recipe:
 
     hashes = {setting: sha256_of(parts[part], folder) for setting, part in paths.items()}
     return Recipe(_settings(config) | hashes, build, resumable=True)
+
+
+def _hub(config: CorpusConfig, folder: Path) -> Recipe:
+    if not isinstance(config.path, str) or config.column is None:
+        raise UserError("data.source=hub: give the dataset and the column of its text, data.path=… data.column=…")
+    identity = _settings(config)
+    if Path(config.path).is_dir():
+        identity["path"] = sha256_of(find_files(f"{config.path}/**"), folder)
+    return Recipe(identity, lambda part: build_from_shards(config, fetch(config, part), part), resumable=True)
+
+
+def _news(config: CorpusConfig, folder: Path) -> Recipe:
+    def build(part: Path) -> dict[str, Any]:
+        return build_corpus(config, {NEWS_FILE: fetch_news(config.path, part)}, part)
+
+    return Recipe(_settings(config), build, resumable=False)
 
 
 def _settings(config: CorpusConfig) -> dict[str, Any]:

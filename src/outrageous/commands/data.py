@@ -1,0 +1,70 @@
+"""Corpora without training.
+
+outrageous-data prepare data=lm1b scale=paper          what training with these settings would prepare first
+outrageous-data inspect data=pocket_english            counts, coverage, lengths, samples (prepares it first if need be)
+outrageous-data generate FOLDER --words 300000000      text in the form of One Billion Word, to measure speed with
+
+Settings are as outrageous-train takes them; `data.max_size` may depend on the scale.
+"""
+
+import argparse
+from pathlib import Path
+
+from outrageous.commands.compose import compose_train, settings_errors
+from outrageous.commands.errors import one_clear_message
+from outrageous.config import CorpusConfig
+from outrageous.errors import UserError
+
+
+@one_clear_message
+def main(argv: list[str] | None = None) -> int:
+    """0 when done."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, purpose in (("prepare", "prepare a corpus"), ("inspect", "prepare a corpus and show what it is")):
+        command = commands.add_parser(name, help=purpose)
+        command.add_argument("settings", nargs="*", help="such as data=lm1b scale=paper")
+    generate = commands.add_parser("generate", help="write text that means nothing, of any size")
+    generate.add_argument("folder", type=Path)
+    generate.add_argument("--words", type=int, default=300_000_000, help="of training text (default: 300000000)")
+    generate.add_argument("--types", type=int, default=800_000, help="different words (default: 800000)")
+    generate.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args(argv)
+    if arguments.command == "generate":
+        return _generate(arguments.folder, arguments.words, arguments.types, arguments.seed)
+    return _show(arguments.settings, in_full=arguments.command == "inspect")
+
+
+def _generate(folder: Path, num_words: int, num_types: int, seed: int) -> int:
+    from outrageous.data.generated import NUM_SHARDS, generate
+
+    if num_words < NUM_SHARDS or num_types < 1 or seed < 0:
+        raise UserError(
+            f"--words {num_words} --types {num_types} --seed {seed}: at least {NUM_SHARDS} words, one type and seed 0"
+        )
+    generate(folder, num_words, num_types, seed)
+    print(f"Wrote {folder}")
+    return 0
+
+
+def _show(settings: list[str], in_full: bool) -> int:
+    from omegaconf import OmegaConf
+
+    composed = compose_train(settings)
+    with settings_errors(settings):
+        config = OmegaConf.to_object(composed.data)
+        folder = Path(composed.paths.corpora)
+    if not isinstance(config, CorpusConfig):
+        raise UserError("data=… names a corpus for translation; these commands are for text of one language")
+
+    from outrageous.data.corpus import prepare_corpus
+    from outrageous.data.inspection import describe
+
+    corpus = prepare_corpus(config, folder)
+    print(f"{folder / f'{config.name}-{corpus.fingerprint}'}")
+    print(describe(corpus) if in_full else f"{corpus.meta['parts']['train']['words']:,} words of training")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,51 @@
+"""Corpora on the command line: prepared, shown, generated."""
+
+from pathlib import Path
+
+import pytest
+
+from outrageous.commands.data import main
+
+
+def test_a_corpus_is_shown(tiny_corpus: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    settings = [setting for setting in tiny_corpus if not setting.startswith("model.")]
+    assert main(["inspect", *settings]) == 0
+    shown = capsys.readouterr().out
+    # 40 blocks of 10 sentences: 4 for dev, 4 for test
+    assert any(line.split()[:2] == ["train", "320"] for line in shown.splitlines())
+    assert any(line.split()[:2] == ["64", "100.00%"] for line in shown.splitlines())  # all 64 words, and no others
+    assert "fingerprint" in shown
+    assert "###" in shown
+    assert shown.rstrip().splitlines()[-6] == "some of training"
+    assert main(["prepare", *settings]) == 0
+    assert "words of training" in capsys.readouterr().out
+
+
+def test_generated_text_can_be_prepared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["generate", str(tmp_path), "--words", "9900", "--types", "100"]) == 0
+    held_out = tmp_path / "heldout-monolingual.tokenized.shuffled"
+    settings = [
+        f"data.path={tmp_path}/training-monolingual.tokenized.shuffled/news.en-0000?-of-00100",
+        f"data.dev_path={held_out}/news.en.heldout-00001-of-00050",
+        f"data.test_path={held_out}/news.en.heldout-00000-of-00050",
+        f"paths.corpora={tmp_path}/corpora",
+    ]
+    assert main(["prepare", "data=lm1b", *settings]) == 0
+    assert "not the test set of One Billion Word" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["generate", "somewhere", "--words", "5"], "--words 5"),
+        (["inspect", "data=text"], "data.path"),
+        (["inspect", "data=nothing"], "there is no data/nothing"),
+    ],
+)
+def test_mistakes_are_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.strip().splitlines()) == 1

@@ -1,0 +1,110 @@
+"""A dataset of text streamed from a folder, as one from the hub is."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from outrageous.config import CorpusConfig, Source
+from outrageous.data import hub, workers
+from outrageous.data.corpus import prepare_corpus
+from outrageous.data.hub import fetch, part_of
+from outrageous.errors import UserError
+
+ROWS = [f"row {number} has words,\n\n  and  a second line.\n" for number in range(200)]
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "ROWS_PER_SHARD", 70)
+    monkeypatch.setattr(workers, "num_processes", lambda: 1)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> CorpusConfig:
+    folder = tmp_path / "dataset"
+    folder.mkdir()
+    (folder / "rows.jsonl").write_text(
+        "".join(json.dumps({"id": i, "text": text}) + "\n" for i, text in enumerate(ROWS))
+    )
+    return CorpusConfig(
+        name="hub",
+        source=Source.hub,
+        path=str(folder),
+        column="text",
+        split="train",
+        tokeniser="whitespace",
+        block_lines=5,
+        dev_fraction=0.2,
+        test_fraction=0.2,
+        max_size=20,
+    )
+
+
+def lines_of(files: dict[str, Path]) -> list[str]:
+    return [line for name in sorted(files) for line in files[name].read_text().splitlines()]
+
+
+def test_whole_blocks_of_rows_go_to_the_parts(config: CorpusConfig, tmp_path: Path) -> None:
+    parts = fetch(config, tmp_path)
+    expected: dict[str, list[str]] = {"train": [], "dev": [], "test": []}
+    for number in range(200):
+        expected[part_of(number // 5, config)] += [f"row {number} has words,", "and a second line."]
+    assert {part: lines_of(files) for part, files in parts.items()} == expected
+    assert [len(files) for files in parts.values()] == [3, 3, 3]
+    assert min(map(len, expected.values())) > 10
+
+
+def test_a_stream_that_was_broken_off_goes_on(
+    config: CorpusConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "broken").mkdir()
+    whole = fetch(config, tmp_path / "whole")
+    write = hub._write_shard
+
+    def break_off(texts: list[str], number: int, *rest: object) -> None:
+        if number == 1:
+            raise KeyboardInterrupt
+        write(texts, number, *rest)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(hub, "_write_shard", break_off)
+        with pytest.raises(KeyboardInterrupt):
+            fetch(config, tmp_path / "broken")
+    written: list[int] = []
+
+    def write_again(texts: list[str], number: int, *rest: object) -> None:
+        written.append(number)
+        write(texts, number, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(hub, "_write_shard", write_again)
+    again = fetch(config, tmp_path / "broken")
+    assert written == [1, 2]
+    assert {part: lines_of(files) for part, files in again.items()} == {
+        part: lines_of(files) for part, files in whole.items()
+    }
+
+
+def test_it_is_prepared_with_a_vocabulary_of_the_size_asked_for(config: CorpusConfig, tmp_path: Path) -> None:
+    config.tokeniser = "moses"
+    corpus = prepare_corpus(config, tmp_path / "corpora")
+    assert {"words", ",", "second"} <= {*corpus.vocabulary.words}
+    assert len(corpus.vocabulary) <= 20
+    assert sum(corpus.meta["parts"][part]["sentences"] for part in ("train", "dev", "test")) == 400
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"column": "body"}, "data.column=body: .* has no text there; its columns are id, text"),
+        ({"column": None}, "give the dataset and the column of its text"),
+        ({"path": "no/such-dataset"}, "cannot open the dataset data.path=no/such-dataset"),
+        ({"split": "validation"}, "cannot open the dataset"),
+    ],
+)
+def test_what_is_not_there_is_one_message(
+    changes: dict[str, str], message: str, config: CorpusConfig, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=message):
+        prepare_corpus(CorpusConfig(**(vars(config) | changes)), tmp_path / "corpora")
