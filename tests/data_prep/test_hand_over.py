@@ -7,10 +7,26 @@ from loopback import Loopback
 from omegaconf import OmegaConf
 
 from data_prep.__main__ import main
-from outrageous.config import ParallelCorpusConfig
+from outrageous.config import CorpusConfig, ParallelCorpusConfig
+from outrageous.data.corpus import prepare_corpus
 from outrageous.data.hub_pairs import HubPairs
 
 CONF = Path(__file__).parents[2] / "conf" / "data"
+
+
+@pytest.mark.slow  # counting and packing are done by processes that take long to start
+def test_one_billion_word_is_read_from_the_shards(server: Loopback, archives: Path, tmp_path: Path) -> None:
+    """Three lines of each of 99 shards, and of the dev and the test shard; their words counted by split()."""
+    main(["lm1b", "--to", str(tmp_path), "--mirror", server.url], archives / "sources.yaml")
+    written = (CONF / "lm1b.yaml").read_text(encoding="utf-8").replace("outputs/downloads", str(tmp_path))
+    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(CorpusConfig), OmegaConf.create(written)))
+    assert isinstance(config, CorpusConfig)
+    parts = prepare_corpus(config, tmp_path / "corpora").meta["parts"]
+    assert {part: counts["sentences"] for part, counts in parts.items()} == {"train": 297, "dev": 3, "test": 3}
+    folder = tmp_path / "lm1b" / "heldout-monolingual.tokenized.shuffled"
+    for part, number in (("dev", 1), ("test", 0)):
+        words = (folder / f"news.en.heldout-0000{number}-of-00050").read_text(encoding="utf-8").split()
+        assert parts[part]["predicted_tokens"] == len(words) + 3
 
 
 def test_wmt14_is_read_from_the_paired_files_and_the_installed_sets(
