@@ -199,7 +199,7 @@ class ParallelCorpusConfig:
             With `hub`: name of a data set there, or a local folder of the same layout.
         columns: of those files: languages and, if first, `id`; null: source and target of the one direction.
         block_lines: rows that are held out together. With a column `id` instead those are, whose id is the same up to
-            its last `.` or `#`: a chapter of verses, a page of paragraphs.
+            its `#` or, without one, its last `.`: a page of paragraphs, a chapter of verses.
         dev_fraction, test_fraction: the share of all blocks to draw for each.
         split_seed: seed of that draw.
         max_words: training pairs with more words on a side are left out.

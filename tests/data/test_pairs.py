@@ -66,7 +66,7 @@ def test_blocks_of_lines_are_held_out_together(write_text: WriteText) -> None:
 
 def test_rows_of_one_chapter_or_page_are_held_out_together_wherever_they_stand(write_text: WriteText) -> None:
     ids = [f"{book}.{chapter}.{verse}" for verse in (1, 2, 10) for book in (1, 2) for chapter in (1, 2, 11)]
-    pages = [f"a/b.{name}.html#par_{i}" for i in range(3) for name in ("x", "y")]
+    pages = [f"a/b.{name}.html#par_{i}.x" for i in range(3) for name in ("x", "y")]
     path = write_text(*(f"{row_id}\t{row_id}\tde" for row_id in [*ids, *pages]))
     parts = parts_of(make_config(path, columns=["id", "en", "de"]))
     block_of = {row_id: row_id.rpartition("#")[0] or row_id.rpartition(".")[0] for row_id in [*ids, *pages]}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -129,4 +128,5 @@ class PairFiles:
     def _block(self, row_id: str | None, number: int) -> str:
         if row_id is None:
             return str(number // self._config.block_lines)
-        return re.sub(r"[.#][^.#]*$", "", row_id)
+        page, has_page, _ = row_id.partition("#")
+        return page if has_page else row_id.rpartition(".")[0]
