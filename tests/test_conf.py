@@ -18,7 +18,7 @@ from outrageous.results.records import SCALES
 from outrageous.training.run_folder import plain_config
 from outrageous.training.settings import check_settings
 
-EXPERIMENTS = experiments()
+EXPERIMENTS = [name for name in experiments() if name.startswith("lm/")]
 TABLE_6 = [name for name in EXPERIMENTS if name.startswith("lm/balance_")]
 TABLE_8 = [name for name in EXPERIMENTS if name.startswith("lm/news_")]
 TABLE_7 = [name for name in EXPERIMENTS if name not in TABLE_6 + TABLE_8]

@@ -262,6 +262,14 @@ class ScheduleConfig:
 
 
 @dataclass
+class FlatScheduleConfig:
+    """Learning rate linear up to step warmup_steps, flat up to flat_until, then as 1/√step (appendix E)."""
+
+    warmup_steps: int
+    flat_until: int
+
+
+@dataclass
 class BalanceConfig:
     """Weights of the balancing losses, Eq. 7 and 11."""
 
@@ -335,8 +343,23 @@ class ScaleConfig:
 
 
 @dataclass
+class TranslationScaleConfig:
+    """As `ScaleConfig`.
+
+    Attributes:
+        name: smoke, pocket or paper.
+        d_model: width of everything between the layers.
+        d_hidden: hidden width of one expert.
+    """
+
+    name: str
+    d_model: int
+    d_hidden: int
+
+
+@dataclass
 class RunConfig:
-    """One run: one row of a table, with one seed.
+    """One run of a language model: one row of a table, with one seed.
 
     Attributes:
         name: the experiment, as in `experiment=lm/moe_32`.
@@ -350,6 +373,28 @@ class RunConfig:
     model: LanguageModelConfig
     optim: OptimizerConfig
     schedule: ScheduleConfig
+    balance: BalanceConfig
+    trainer: TrainerConfig
+    logger: LoggerConfig
+    paths: PathsConfig
+
+
+@dataclass
+class TranslationRunConfig:
+    """One run of a translation model: one row of a table, or one line of figure 4, with one seed.
+
+    Attributes:
+        name: the experiment, as in `experiment=mt/moe_32`.
+        seed: as in `RunConfig`.
+    """
+
+    name: str
+    seed: int
+    scale: TranslationScaleConfig
+    data: ParallelCorpusConfig
+    model: TranslationModelConfig
+    optim: OptimizerConfig
+    schedule: FlatScheduleConfig
     balance: BalanceConfig
     trainer: TrainerConfig
     logger: LoggerConfig

@@ -15,7 +15,7 @@ def test_every_printed_size_is_ours_or_its_difference_explained(capsys: pytest.C
     assert main(["--results", str(RESULTS)]) == 0
     out = capsys.readouterr().out
     assert "137577.628" in out
-    assert out.count("†") == 6  # three figures, and three reasons
+    assert out.count("†") == 8  # four figures, and four reasons
     assert out.endswith("Every figure is as printed, or its difference explained.\n")
 
 
@@ -58,8 +58,9 @@ def test_memory_for_several_numbers_of_devices(capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["lm/moe_33"], "no size of lm/moe_33 is printed in tables 1, 7 and 8; --devices predicts its memory"),
+        (["lm/moe_33"], "no size of lm/moe_33 is printed; --devices predicts its memory"),
         (["lm/moe_33", "--devices", "1"], "there is no experiment/lm/moe_33"),
+        (["mt/moe_2048_h", "--devices", "1"], "mt/moe_2048_h is a translation model: this is of language models only"),
         (["lm/moe_32", "--save"], "--save writes the rows of all experiments: name none"),
         (["lm/moe_32", "--scale", "pocket"], "--scale pocket: what is printed is of scale paper"),
         (["--devices", "0"], "--devices: '0': must be whole numbers from 1"),

@@ -1,7 +1,8 @@
 """Parameters and operations, counted by hand. tests/commands/test_audit.py holds them against the printed figures."""
 
-from outrageous.config import GateConfig, GateKind, LanguageModelConfig, Layer, MoEConfig
+from outrageous.config import GateConfig, GateKind, LanguageModelConfig, Layer, MoEConfig, TranslationModelConfig
 from outrageous.models.cost import Cost, cost
+from outrageous.models.gnmt import TranslationModel
 from outrageous.models.language_model import LanguageModel
 
 
@@ -48,3 +49,17 @@ def test_a_hierarchy_by_hand() -> None:
     assert counted.params == 360 + 18 + 72
     balanced = MoEConfig(GateConfig(GateKind.strictly_balanced, k=2), num_experts=12, d_hidden=[5], num_groups=3)
     assert tiny(Layer.moe, moe=balanced).ops_per_timestep == 120 + 9 + 24  # no matrices for noise
+
+
+def test_a_translation_model_by_hand() -> None:
+    moe = MoEConfig(GateConfig(GateKind.strictly_balanced, k=2), num_experts=4, d_hidden=[5])
+    counted = cost(TranslationModel(TranslationModelConfig(3, 5, dropout=0.0, moe=moe), vocabulary_size=10))
+    # Four LSTMs of 5 units projected to 3: 4·5·(3 + 3) + 5·3 = 135 each; the one with a context of 3 as further input
+    # 4·5·(6 + 3) + 15 = 195. Two MoEs: two experts of 30 and one gate matrix of 3·4, 72 each. Attention: U and W, 9
+    # each. Softmax: 10·3.
+    assert counted.ops_per_timestep == 4 * 135 + 195 + 2 * 72 + 18 + 30
+    # All four experts of each MoE; no softmax. The attention's V is as long as a bias, and counted as little.
+    assert counted.params == 4 * 135 + 195 + 2 * (4 * 30 + 12) + 18
+    # Two embeddings and the softmax, 10·3 each.
+    assert counted.total_params == counted.params + 3 * 30
+    assert counted.flops_per_training_word == 6 * counted.ops_per_timestep

@@ -24,6 +24,21 @@ def test_the_peak_is_at_the_end_of_the_warm_up() -> None:
     assert factors[999:] == sorted(factors[999:], reverse=True)
 
 
+def test_a_flat_stretch_by_hand() -> None:
+    factor = warmup_then_inverse_sqrt(2, flat_until=4)
+    # 1/2, then 1 at steps 2, 3, 4, then √(4/step)
+    assert [factor(done) for done in range(4)] == [0.5, 1, 1, 1]
+    assert factor(15) == 0.5  # step 16: √(4/16)
+    assert [warmup_then_inverse_sqrt(3, 3)(done) for done in range(9)] == [
+        warmup_then_inverse_sqrt(3)(done) for done in range(9)
+    ]
+
+
+def test_a_flat_stretch_cannot_end_before_it_begins() -> None:
+    with pytest.raises(ValueError, match="flat_until=3: must be at least warmup_steps=4"):
+        warmup_then_inverse_sqrt(4, flat_until=3)
+
+
 def test_no_warm_up_is_one_step() -> None:
     assert [warmup_then_inverse_sqrt(1)(done) for done in (0, 3)] == [1, 0.5]
 

@@ -1,6 +1,6 @@
 """Compare the sizes of our models with the printed ones, and predict the memory they take.
 
-outrageous-audit                                      every row of tables 1, 7 and 8, in seconds: no weight is allocated
+outrageous-audit                                      every printed size, in seconds: no weight is allocated
 outrageous-audit lm/moe_256 lm/moe_256_h              the rows of these experiments alone
 outrageous-audit lm/moe_4096_h --devices 1,8,64       and what training takes on each of so many devices
 outrageous-audit --save                               all rows, to results/tables/audit.md too
@@ -21,11 +21,13 @@ from outrageous.results.files import write_bytes
 
 if TYPE_CHECKING:
     from outrageous.config import RunConfig
+    from outrageous.models.gnmt import TranslationModel
     from outrageous.models.language_model import LanguageModel
 
 COMMAND = "python -m outrageous.commands.audit --save"
 TITLE = "Our models' sizes beside the printed ones"
 ONE_BILLION_WORD = 793_471  # words of the vocabulary, where the settings do not limit it
+WORDPIECES = 32_000  # of translation at paper scale
 GIGABYTE = 1e9
 MEMORY_HEADINGS = [
     "devices",
@@ -81,9 +83,7 @@ def _check(arguments: argparse.Namespace) -> None:
         )
     printed = {row.experiment for row in printed_rows(arguments.results / "published")}
     if unknown := [name for name in arguments.experiments if name not in printed]:
-        raise UserError(
-            f"no size of {', '.join(unknown)} is printed in tables 1, 7 and 8; --devices predicts its memory"
-        )
+        raise UserError(f"no size of {', '.join(unknown)} is printed; --devices predicts its memory")
 
 
 def audit(results: Path, experiments: list[str]) -> list[AuditRow]:
@@ -103,11 +103,11 @@ def markdown(rows: list[AuditRow]) -> str:
 def memory_grid(experiment: str, scale: str, devices: list[int]) -> Grid:
     """What training takes on one of each number of devices, with and without the savings of appendix D.
 
-    Raises UserError if there is no such experiment or scale.
+    Raises UserError if there is no such experiment or scale, and for a translation model.
     """
     from outrageous.models.predicted_memory import predict_memory
 
-    config, model = _build(experiment, scale)
+    config, model = _language_model(experiment, scale)
     words = config.trainer.words_per_batch
     rows = []
     for num_devices in devices:
@@ -120,12 +120,13 @@ def memory_grid(experiment: str, scale: str, devices: list[int]) -> Grid:
 
 
 def _named(rows: list[AuditRow], experiments: list[str]) -> list[str]:
-    """The experiments named, or else those of the rows; each once."""
-    return experiments or list(dict.fromkeys(row.experiment for row in rows if row.experiment))
+    """The experiments named, or else the language models of the rows; each once."""
+    of_rows = [row.experiment for row in rows if row.experiment is not None]
+    return experiments or list(dict.fromkeys(name for name in of_rows if name.startswith("lm/")))
 
 
 @functools.cache
-def _build(experiment: str, scale: str) -> tuple["RunConfig", "LanguageModel"]:
+def _language_model(experiment: str, scale: str) -> tuple["RunConfig", "LanguageModel"]:
     # Imported here, so that --help answers at once.
     import torch
 
@@ -137,10 +138,22 @@ def _build(experiment: str, scale: str) -> tuple["RunConfig", "LanguageModel"]:
         return config, LanguageModel(config.model, config.data.max_size or ONE_BILLION_WORD)
 
 
+@functools.cache
+def _translation_model(experiment: str) -> "TranslationModel":
+    import torch
+
+    from outrageous.commands.compose import translation_config
+    from outrageous.models.gnmt import TranslationModel
+
+    with torch.device("meta"):
+        return TranslationModel(translation_config([f"experiment={experiment}", "scale=paper"]).model, WORDPIECES)
+
+
 def _counts(experiment: str) -> dict[str, int]:
     from outrageous.models.cost import cost
 
-    counted = cost(_build(experiment, "paper")[1])
+    translates = experiment.startswith("mt/")
+    counted = cost(_translation_model(experiment) if translates else _language_model(experiment, "paper")[1])
     return {"ops": counted.ops_per_timestep, "params": counted.params, "total": counted.total_params}
 
 

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from outrageous.commands.errors import one_clear_message
-from outrageous.config import Layer, RunConfig
+from outrageous.config import Layer, RunConfig, TranslationRunConfig
 from outrageous.errors import UserError
 
 CONF = Path(__file__).parents[3] / "conf"
@@ -73,24 +73,30 @@ def _first_line(error: BaseException) -> str:
 
 
 def register() -> None:
-    """Makes the schema and the resolver `mul` known to Hydra; before any configuration is composed."""
-    ConfigStore.instance().store(name="run_config", node=RunConfig)
+    """Makes the schemas and the resolver `mul` known to Hydra; before any configuration is composed."""
+    for task, schema in {"language": RunConfig, "translation": TranslationRunConfig}.items():
+        ConfigStore.instance().store(group="task", name=task, node=schema, package="_global_")
     OmegaConf.register_new_resolver("mul", lambda a, b: a * b, replace=True)
 
 
 def to_run_config(config: DictConfig) -> RunConfig:
-    """Raises UserError, naming the key, if a setting is missing or of the wrong type."""
+    """Raises UserError, naming the key, if a setting is missing or of the wrong type, and for a translation model."""
+    run_config = _to_object(config)
+    if not isinstance(run_config, RunConfig):
+        raise UserError(f"{config.name} is a translation model: this is of language models only")
+    return run_config
+
+
+def _to_object(config: DictConfig) -> Any:
     if OmegaConf.is_missing(config, "name"):
         raise UserError(f"which experiment? Give experiment=… with one of {', '.join(experiments())}")
-    if config.model.moe is not None and Layer.moe not in config.model.layers:
+    if config.model.moe is not None and Layer.moe not in config.model.get("layers", [Layer.moe]):
         raise UserError(
             "model.layers and model.moe contradict each other: gate=… and model.moe.… are settings of an MoE, which "
             f"{config.name} does not have here"
         )
     with settings_errors([]):
-        run_config = OmegaConf.to_object(config)
-    assert isinstance(run_config, RunConfig)
-    return run_config
+        return OmegaConf.to_object(config)
 
 
 def compose_train(overrides: list[str], with_hydra: bool = False) -> DictConfig:
@@ -101,8 +107,17 @@ def compose_train(overrides: list[str], with_hydra: bool = False) -> DictConfig:
 
 
 def run_config(overrides: list[str]) -> RunConfig:
-    """The settings of one run. Raises UserError if an override does not fit."""
+    """The settings of one run of a language model. Raises UserError if an override does not fit."""
     return to_run_config(compose_train(overrides))
+
+
+def translation_config(overrides: list[str]) -> TranslationRunConfig:
+    """The settings of one run of a translation model. Raises UserError if an override does not fit, and for a language
+    model."""
+    config = _to_object(compose_train(overrides))
+    if not isinstance(config, TranslationRunConfig):
+        raise UserError(f"{config.name} is a language model: this is of translation models only")
+    return config
 
 
 def experiments() -> list[str]:
