@@ -44,7 +44,7 @@ def unpack(archive: Path, source: Source, folder: Path) -> dict[str, FileFacts]:
     facts: dict[str, FileFacts] = {}
     try:
         # Not mode "r|gz", which looks at no checksum and takes a cut-off end for the end.
-        with _decompressed(archive) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
+        with _decompressed(archive) as stream, tarfile.open(fileobj=stream, mode="r|", bufsize=CHUNK) as tar:
             for member in tar:
                 _refuse_unsafe(member, archive, folder)
                 name = wanted.get(member.name.removeprefix("./"))
