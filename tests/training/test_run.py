@@ -116,7 +116,7 @@ def test_the_record_lies_in_the_runs_folder_with_both_checkpoints_and_nothing_ha
     assert folder == run_folder(config, corpus.fingerprint)
     assert read_record(folder.record) == record
     files = {path.name for path in folder.path.iterdir()}
-    assert files - {"wandb", ".lock"} == {"record.json", "best.ckpt", "last.ckpt", "progress.json"}
+    assert files - {"wandb", ".lock"} == {"record.json", "best.ckpt", "last.ckpt", "progress.json", "vocabulary.txt"}
 
 
 def test_tests_with_the_weights_of_the_lowest_dev_perplexity(finished: tuple[RunConfig, Record, RunFolder]) -> None:

@@ -1,6 +1,5 @@
 """The 5-gram baseline as a run: corpus, counting, test, record."""
 
-import dataclasses
 import hashlib
 import json
 import time
@@ -18,7 +17,7 @@ from outrageous.results.provenance import hardware, software_versions
 from outrageous.results.records import Record, read_record, write_record
 from outrageous.results.summary import DEV_AFTER_A_TENTH
 from outrageous.training.run import start_of_run
-from outrageous.training.run_folder import RunFolder
+from outrageous.training.run_folder import RunFolder, plain_config
 
 ORDER = 5
 BYTES_A_WORD = 200  # of memory while counting, at most
@@ -40,7 +39,7 @@ def run_kneser_ney(name: str, row: str | None, config: RunConfig) -> tuple[Recor
     """
     origin = start_of_run()
     corpus = prepare_corpus(config.data, Path(config.paths.corpora))
-    settings = {"name": name, "order": ORDER, "data": dataclasses.asdict(config.data)}
+    settings = {"name": name, "order": ORDER, "data": plain_config(config)["data"]}
     digest = hashlib.sha256(json.dumps([name, ORDER, corpus.fingerprint]).encode()).hexdigest()[:10]
     folder = RunFolder(Path(config.paths.runs) / name / config.scale.name / "seed_0" / digest)
     if folder.record.exists():
