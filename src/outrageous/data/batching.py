@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
+from outrageous.data.batch_sampler import BatchSampler
 from outrageous.data.packing import PackedSentences
-from outrageous.errors import UserError
 
 SORTED_AT_ONCE = 1 << 20  # sentences
 
@@ -68,19 +67,15 @@ class SentenceDataset(Dataset[Batch]):
         return Batch(torch.from_numpy(inputs), torch.from_numpy(targets), torch.from_numpy(mask), int(lengths.sum()))
 
 
-class BudgetBatchSampler(Sampler[NDArray[np.int64]]):
+class BudgetBatchSampler(BatchSampler):
     """Index arrays of batches of at most `words_per_batch` predicted tokens; every sentence comes once in an epoch.
 
-    Sentences are ordered by length, the longest first, and cut into batches; with `shuffle` each epoch draws anew, from
-    (seed, epoch), which sentences of the same length go together and the order of the batches. Only lengths decide
-    where the cuts are, so every epoch has the same number of batches and the same padding. No sentence is shortened or
-    left out: one longer than the budget is a batch of its own.
-
-    Rank r of w takes rows r, r + w, r + 2w … of each batch: the batches of all ranks together do not depend on w.
-
-    Attributes:
-        start_batch: batches that the next pass skips, and only the next: to go on in the middle of an epoch.
+    Sentences are ordered by length, the longest first, and cut into batches; each epoch draws which sentences of the
+    same length go together. Only lengths decide where the cuts are, so every epoch has the same padding. No sentence is
+    shortened or left out: one longer than the budget is a batch of its own.
     """
+
+    items = "sentences"
 
     def __init__(
         self,
@@ -97,47 +92,20 @@ class BudgetBatchSampler(Sampler[NDArray[np.int64]]):
         Raises:
             UserError: `words_per_batch` leaves a batch with fewer sentences than there are ranks.
         """
-        assert 0 <= rank < world_size, f"rank {rank} of {world_size}"
-        if words_per_batch < 1:
-            raise UserError(f"words_per_batch={words_per_batch} must be at least 1")
         self._lengths = lengths
-        self._cuts = _cut(np.sort(lengths)[::-1], words_per_batch)
-        fewest = np.diff(self._cuts).min(initial=len(lengths))
-        if fewest < world_size:
-            raise UserError(
-                f"words_per_batch={words_per_batch} makes a batch of {fewest} sentences, fewer than the {world_size} "
-                "processes that share it; raise it"
-            )
-        self._shuffle = shuffle
-        self._seed = seed
-        self._rank = rank
-        self._world_size = world_size
-        self._epoch = 0
-        self.start_batch = 0
+        super().__init__(words_per_batch, shuffle=shuffle, seed=seed, rank=rank, world_size=world_size)
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch of the next pass; without `shuffle` all are alike."""
-        self._epoch = epoch
+    def _cut(self, words_per_batch: int) -> NDArray[np.int64]:
+        return _cut(np.sort(self._lengths)[::-1], words_per_batch)
 
-    def __len__(self) -> int:
-        """Batches in a whole epoch, also when the next pass skips some."""
-        return len(self._cuts) - 1
-
-    def __iter__(self) -> Iterator[NDArray[np.int64]]:
-        start, self.start_batch = self.start_batch, 0
-        assert 0 <= start <= len(self), f"cannot start at batch {start} of {len(self)}"
+    def _order(self, generator: np.random.Generator | None) -> NDArray[np.int32]:
         sentences = np.arange(len(self._lengths), dtype=np.int32)  # half the memory of int64, and 2 billion are enough
-        batches = np.arange(len(self))
-        if self._shuffle:
-            generator = np.random.default_rng((self._seed, self._epoch))
+        if generator is not None:
             generator.shuffle(sentences)  # ties in a new order
-            generator.shuffle(batches)
-        sentences = longest_first(self._lengths, sentences)
-        for batch in batches[start:]:
-            yield sentences[self._cuts[batch] : self._cuts[batch + 1]][self._rank :: self._world_size].astype(np.int64)
+        return longest_first(self._lengths, sentences)
 
     def padding_fraction(self) -> float:
-        """Share of the places of all batches of an epoch that are padding (world size 1)."""
+        """The same in every epoch."""
         longest = np.sort(self._lengths)[::-1][self._cuts[:-1]]  # of each batch
         places = np.sum(longest * np.diff(self._cuts), dtype=np.int64)
         return float(1 - self._lengths.sum(dtype=np.int64) / places)

@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
+from outrageous.data.batch_sampler import BatchSampler
 from outrageous.data.packed_pairs import PackedPairs
 from outrageous.data.pair_dataset import PairBatch, PairDataset
-from outrageous.errors import UserError
 
 Lengths = NDArray[np.int32]
 
 
-class PairBatchSampler(Sampler[NDArray[np.int64]]):
+class PairBatchSampler(BatchSampler):
     """Index arrays of batches of at most `words_per_batch` places: pairs × (longest source + longest target).
 
     An epoch is a row of places for pairs. A direction of weight 1 has one for each of its pairs; of weight 2, two; of
     weight ½, one for each two that are neighbours in length, and each epoch draws anew which of them takes it. Places
-    of like lengths on both sides stand together and are cut into batches; with `shuffle` each epoch draws, from (seed,
-    epoch), which pairs of like lengths go together, and the order of the batches. The cuts depend on lengths and
-    weights only: every epoch has as many batches. A pair larger than the budget is a batch of its own.
-
-    Rank r of w takes rows r, r + w, r + 2w … of each batch: the batches of all ranks together do not depend on w.
-
-    Attributes:
-        start_batch: batches that the next pass skips, and only the next: to go on in the middle of an epoch.
+    of like lengths on both sides stand together and are cut into batches; each epoch draws which pairs of like lengths
+    go together. The cuts depend on lengths and weights only. A pair larger than the budget is a batch of its own.
     """
+
+    items = "pairs"
 
     def __init__(
         self,
@@ -50,59 +46,28 @@ class PairBatchSampler(Sampler[NDArray[np.int64]]):
         Raises:
             UserError: `words_per_batch` leaves a batch with fewer pairs than there are ranks.
         """
-        assert 0 <= rank < world_size, f"rank {rank} of {world_size}"
-        if words_per_batch < 1:
-            raise UserError(f"words_per_batch={words_per_batch} must be at least 1")
         self._lengths = np.stack([pairs.source.lengths, pairs.target.lengths])  # [2, pairs]
-        self._candidates, self._first, self._num, bounds = _places(self._lengths, pairs.rows_of, weights or {})
-        self._kind = np.cumsum(np.any(np.diff(bounds, prepend=0), axis=0))  # equal where places are alike
-        self._cuts = _cut(bounds, words_per_batch)
-        fewest = np.diff(self._cuts).min(initial=len(pairs))
-        if fewest < world_size:
-            raise UserError(
-                f"words_per_batch={words_per_batch} makes a batch of {fewest} pairs, fewer than the {world_size} "
-                "processes that share it; raise it"
-            )
-        self._shuffle = shuffle
-        self._seed = seed
-        self._rank = rank
-        self._world_size = world_size
-        self._epoch = 0
-        self.start_batch = 0
+        self._candidates, self._first, self._num, self._bounds = _places(self._lengths, pairs.rows_of, weights or {})
+        self._kind = np.cumsum(np.any(np.diff(self._bounds, prepend=0), axis=0))  # equal where places are alike
+        super().__init__(words_per_batch, shuffle=shuffle, seed=seed, rank=rank, world_size=world_size)
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch of the next pass; without `shuffle` all are alike."""
-        self._epoch = epoch
+    def _cut(self, words_per_batch: int) -> NDArray[np.int64]:
+        return _cut(self._bounds, words_per_batch)
 
-    def __len__(self) -> int:
-        """Batches in a whole epoch, also when the next pass skips some."""
-        return len(self._cuts) - 1
-
-    def __iter__(self) -> Iterator[NDArray[np.int64]]:
-        start, self.start_batch = self.start_batch, 0
-        assert 0 <= start <= len(self), f"cannot start at batch {start} of {len(self)}"
-        pairs, batches = self._draw()
-        for batch in batches[start:]:
-            yield pairs[self._cuts[batch] : self._cuts[batch + 1]][self._rank :: self._world_size]
-
-    def padding_fraction(self) -> float:
-        """Share of the places of all batches of this epoch that are padding, both sides together (world size 1)."""
-        lengths = self._lengths[:, self._draw()[0]]
-        longest = np.maximum.reduceat(lengths, self._cuts[:-1], axis=1)  # [2, batches]
-        places = np.sum(longest * np.diff(self._cuts), dtype=np.int64)
-        return float(1 - lengths.sum(dtype=np.int64) / places)
-
-    def _draw(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The pairs of this epoch in the order of the cuts, and the batches in the order in which they come."""
-        batches = np.arange(len(self))
-        if not self._shuffle:
-            return self._candidates[self._first], batches
-        generator = np.random.default_rng((self._seed, self._epoch))
+    def _order(self, generator: np.random.Generator | None) -> NDArray[np.int64]:
+        if generator is None:
+            return self._candidates[self._first]
         drawn = (generator.random(len(self._num)) * self._num).astype(np.int64)
         shuffled = generator.permutation(len(self._num))
         order = shuffled[np.argsort(self._kind[shuffled], kind="stable")]  # places alike in a new order
-        generator.shuffle(batches)
-        return self._candidates[self._first + drawn][order], batches
+        return self._candidates[self._first + drawn][order]
+
+    def padding_fraction(self) -> float:
+        """Both sides together."""
+        lengths = self._lengths[:, self._order(self._generator())]
+        longest = np.maximum.reduceat(lengths, self._cuts[:-1], axis=1)  # [2, batches]
+        places = np.sum(longest * np.diff(self._cuts), dtype=np.int64)
+        return float(1 - lengths.sum(dtype=np.int64) / places)
 
 
 def make_pair_loader(
