@@ -165,6 +165,24 @@ def corpus_identity(settings: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name not in others or value not in (None, "lines")}
 
 
+def settings_identity(settings: dict[str, Any]) -> dict[str, Any]:
+    """A run's plain settings without those that came later, where they are as if they had not: the hashes of runs
+    before them stay what they were. Those that came together are left out together."""
+    added = (
+        {("optim", "experts"): "adam", ("optim", "experts_learning_rate"): None}
+        | {("model", "project_lstm"): False, ("moe", "recompute"): False},
+    )
+    optim, model = dict(settings["optim"]), dict(settings["model"])
+    sections = {"optim": optim, "model": model, "moe": dict(model["moe"] or {})}
+    for together in added:
+        there = {key: default for key, default in together.items() if key[1] in sections[key[0]]}
+        if all(sections[section][name] == default for (section, name), default in there.items()):
+            for section, name in there:
+                del sections[section][name]
+    model["moe"] = model["moe"] and sections["moe"]
+    return settings | {"optim": optim, "model": model}
+
+
 @dataclass
 class HubPairsConfig:
     """Training pairs from a data set of the Hugging Face hub, dev and test pairs from the sets that sacrebleu knows.

@@ -101,6 +101,17 @@ def test_a_mistake_found_late_leaves_no_run_behind(
     assert not (tmp_path / "outputs" / "runs").exists()
 
 
+def test_paper_scale_on_the_shipped_text_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for scale, warned in (("paper", True), ("pocket", False)):
+        with pytest.raises(SystemExit):
+            call_here(tmp_path, ["experiment=lm/moe_4", f"scale={scale}", "trainer.max_epochs=0"], monkeypatch)
+        message = capsys.readouterr().err
+        assert ("warning: scale=paper with data=pocket_english" in message) is warned
+        assert "error: trainer.max_epochs=0" in message
+
+
 def test_a_sweep_over_expert_counts_and_the_same_again(
     tmp_path: Path, tiny_corpus: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,5 +1,6 @@
 """One Billion Word is told by its test set, and then every count must be right."""
 
+from collections import Counter
 from hashlib import md5
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from outrageous.config import CorpusConfig
 from outrageous.data import one_billion_word
 from outrageous.data.corpus import prepare_corpus
 from outrageous.data.one_billion_word import check_published
+from outrageous.data.vocabulary import Vocabulary
 from outrageous.errors import UserError
 
 RIGHT: dict[str, Any] = {
@@ -33,7 +35,7 @@ def test_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_published_counts_pass(test_file: Path) -> None:
-    check_published(CorpusConfig("lm1b", ""), [test_file], RIGHT)
+    check_published(CorpusConfig("lm1b", ""), [test_file], RIGHT, given_vocabulary=False)
 
 
 @pytest.mark.parametrize(
@@ -49,18 +51,22 @@ def test_the_published_counts_pass(test_file: Path) -> None:
 )
 def test_any_other_count_is_refused(changes: dict[str, Any], message: str, test_file: Path) -> None:
     with pytest.raises(UserError, match=message):
-        check_published(CorpusConfig("lm1b", ""), [test_file], RIGHT | changes)
+        check_published(CorpusConfig("lm1b", ""), [test_file], RIGHT | changes, given_vocabulary=False)
 
 
 def test_a_smaller_vocabulary_is_a_choice(test_file: Path) -> None:
-    check_published(CorpusConfig("lm1b", "", max_size=10_000), [test_file], RIGHT | {"vocabulary_size": 10_000})
+    smaller = RIGHT | {"vocabulary_size": 10_000}
+    check_published(CorpusConfig("lm1b", "", max_size=10_000), [test_file], smaller, given_vocabulary=False)
+    check_published(CorpusConfig("lm1b", ""), [test_file], smaller, given_vocabulary=True)  # a checkpoint's
 
 
 def test_another_corpus_in_its_form_is_not_checked_and_said_to_be_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "other").write_text("other news\n")
-    check_published(CorpusConfig("lm1b", ""), [tmp_path / "other"], RIGHT | {"vocabulary_size": 5})
+    check_published(
+        CorpusConfig("lm1b", ""), [tmp_path / "other"], RIGHT | {"vocabulary_size": 5}, given_vocabulary=False
+    )
     assert "other: not the test set of One Billion Word" in capsys.readouterr().out
 
 
@@ -71,3 +77,25 @@ def test_without_the_files_the_command_that_fetches_them_is_named(
     with pytest.raises(UserError, match=r"data.path=.* matches no file") as caught:
         prepare_corpus(load_config("lm1b"), tmp_path)
     assert caught.value.__notes__ == ["`make data-lm1b` fetches One Billion Word"]
+
+
+def test_another_vocabulary_may_number_its_words(
+    load_config: Any, test_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `outrageous-evaluate data=lm1b` does with a checkpoint trained on other text; the counts of the text stay."""
+    counted = {"train": {"sentences": 2}, "dev": {"sentences": 1, "predicted_tokens": 5}, "test": {"sentences": 1}}
+    for name in ("SENTENCES", "PREDICTED_TOKENS"):
+        key = name.lower()
+        monkeypatch.setattr(
+            one_billion_word, name, {part: counts[key] for part, counts in counted.items() if key in counts}
+        )
+    monkeypatch.setattr(one_billion_word, "NUM_SHARDS", 1)
+    (tmp_path / "train").write_text("news of news\nall the news\n")
+    (tmp_path / "dev").write_text("more of the news\n")
+    config = load_config("lm1b", min_count=3, path=str(tmp_path / "train"), dev_path=str(tmp_path / "dev"))
+    config.test_path = str(test_file)
+    vocabulary = Vocabulary.from_counts(Counter(["news", "of"]), 1, min_count=1, max_size=None)
+    corpus = prepare_corpus(config, tmp_path / "corpora", vocabulary)
+    assert corpus.vocabulary.fingerprint == vocabulary.fingerprint
+    with pytest.raises(UserError, match="words of the vocabulary, not 793,471"):
+        prepare_corpus(config, tmp_path / "corpora")

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from outrageous.commands.compose import run_config
 from outrageous.config import RunConfig
+from outrageous.results.records import read_record
 from outrageous.training.run_folder import config_hash, plain_config, run_folder
 
 Settings = Callable[..., RunConfig]
+REPOSITORY = Path(__file__).parents[2]
 
 
 def test_the_folder_names_experiment_scale_seed_and_settings(settings: Settings) -> None:
@@ -46,6 +49,10 @@ def test_what_changes_no_result_leaves_the_hash_alone(settings: Settings, overri
         "model.dropout=0.5",
         "model.moe.num_experts=5",
         "optim.learning_rate=0.5",
+        "optim.experts=factored_adam",
+        "optim.experts_learning_rate=0.5",
+        "model.project_lstm=true",
+        "model.moe.recompute=true",
         "schedule.warmup_steps=3",
         "balance.w_load=0.5",
         "trainer.max_epochs=2",
@@ -64,6 +71,16 @@ def test_what_changes_a_result_changes_the_hash(settings: Settings, override: st
 def test_other_data_is_another_run(settings: Settings) -> None:
     config = settings(Path("runs"))
     assert config_hash(config, "data") != config_hash(config, "other data")
+
+
+def test_records_before_a_setting_have_the_hash_of_today() -> None:
+    """moe_32's were made without some settings of today, moe_1_deep's with a learning rate for experts."""
+    for experiment in ("moe_32", "moe_1_deep", "4xlstm_512"):
+        record = read_record(
+            REPOSITORY / "results" / "records" / "lm" / experiment / "pocket" / "seed_0" / "record.json"
+        )
+        config = run_config([f"experiment=lm/{experiment}", "scale=pocket"])
+        assert config_hash(config, record.data_fingerprint) == record.config_hash
 
 
 def test_settings_become_plain_json_and_stay_as_they_are(settings: Settings) -> None:

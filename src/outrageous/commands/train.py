@@ -1,5 +1,7 @@
 """Trains one model: `outrageous-train experiment=lm/moe_32`. `--help` lists groups and examples."""
 
+import sys
+
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -17,6 +19,7 @@ def main(config: DictConfig) -> None:
     from outrageous.training.run import run
     from outrageous.training.tracking import how_to_look
 
+    _warn_of_small_text(run_config.scale.name, run_config.data.name)
     overrides = list(HydraConfig.get().overrides.task)
     run_config.logger.tags += variations(overrides)
     if HydraConfig.get().mode is RunMode.MULTIRUN and run_config.logger.group is None:
@@ -27,6 +30,16 @@ def main(config: DictConfig) -> None:
     print(f"Record: {folder.record}")
     if look := how_to_look(folder.path):
         print(look)
+
+
+def _warn_of_small_text(scale: str, corpus: str) -> None:
+    """Says on stderr that the shipped text, the default of `data`, is no corpus for a model of the paper's size."""
+    if scale == "paper" and corpus.startswith("pocket"):
+        print(
+            f"warning: scale=paper with data={corpus}, the small shipped text: its results cannot be compared with the "
+            "paper's, which are on data=lm1b (fetched by `make data-lm1b`), data=wmt14_en_de and data=wmt14_en_fr",
+            file=sys.stderr,
+        )
 
 
 if __name__ == "__main__":

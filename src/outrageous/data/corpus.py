@@ -49,7 +49,7 @@ def prepare_corpus(config: CorpusConfig, folder: Path, vocabulary: Vocabulary | 
         UserError: a mistake in the configuration or the text; a damaged or unwritable folder.
     """
     _check(config)
-    recipe = find_recipe(config, folder)
+    recipe = find_recipe(config, folder, given_vocabulary=vocabulary is not None)
     identity = recipe.identity | {"format_version": FORMAT_VERSION}
     if vocabulary is not None:
         identity["vocabulary"] = vocabulary.fingerprint

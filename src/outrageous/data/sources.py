@@ -33,9 +33,16 @@ class Recipe:
     resumable: bool
 
 
-def find_recipe(config: CorpusConfig, folder: Path) -> Recipe:
-    """Raises UserError if what the settings name is not there. folder: of the prepared corpora."""
-    recipes = {Source.lines: _lines, Source.shards: _shards, Source.hub: _hub, Source.news: _news}
+def find_recipe(config: CorpusConfig, folder: Path, given_vocabulary: bool) -> Recipe:
+    """Raises UserError if what the settings name is not there.
+
+    Args:
+        folder: of the prepared corpora.
+        given_vocabulary: words will be numbered by a vocabulary from elsewhere.
+    """
+    if config.source is Source.shards:
+        return _shards(config, folder, given_vocabulary)
+    recipes = {Source.lines: _lines, Source.hub: _hub, Source.news: _news}
     return recipes[config.source](config, folder)
 
 
@@ -45,7 +52,7 @@ def _lines(config: CorpusConfig, folder: Path) -> Recipe:
     return Recipe(identity, lambda part: build_corpus(config, files, part), resumable=False)
 
 
-def _shards(config: CorpusConfig, folder: Path) -> Recipe:
+def _shards(config: CorpusConfig, folder: Path, given_vocabulary: bool) -> Recipe:
     paths = {"path": "train", "dev_path": "dev", "test_path": "test"}
     try:
         parts: Parts = {
@@ -58,7 +65,7 @@ def _shards(config: CorpusConfig, folder: Path) -> Recipe:
 
     def build(part: Path) -> dict[str, Any]:
         meta = build_from_shards(config, parts, part)
-        check_published(config, list(parts["test"].values()), meta)
+        check_published(config, list(parts["test"].values()), meta, given_vocabulary)
         return meta
 
     hashes = {setting: sha256_of(parts[part], folder) for setting, part in paths.items()}

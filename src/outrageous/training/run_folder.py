@@ -8,7 +8,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from outrageous.config import RunConfig, corpus_identity
+from outrageous.config import RunConfig, corpus_identity, settings_identity
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def plain_config(config: RunConfig) -> dict[str, Any]:
 def config_hash(config: RunConfig, data_fingerprint: str) -> str:
     """Of all settings that change a result: not where files lie, who watches, or how many threads compute. Without the
     seed too, so that the seeds of one setting share it."""
-    settings = plain_config(config)
+    settings = settings_identity(plain_config(config))
     for name in ("seed", "paths", "logger"):
         del settings[name]
     settings["data"] = corpus_identity(settings["data"])
