@@ -8,7 +8,7 @@ READY := .venv/ready
 INSTALL = $${PIP_FIND_LINKS:+env UV_FIND_LINKS="$$(printf '%s' "$$PIP_FIND_LINKS" | tr ' ' ',')"} \
 	.venv/bin/python -m uv pip install --python .venv/bin/python --constraint constraints.txt
 
-.PHONY: help setup reproduce-lm data-lm1b data-wmt14 audit report bench test test-slow check format lint types imports clean
+.PHONY: help setup reproduce-lm reproduce-mt data-lm1b data-wmt14 audit report bench test test-slow check format lint types imports clean
 
 help: ## say what can be made (default)
 	@echo 'make TARGET, where TARGET is'
@@ -19,6 +19,9 @@ setup: $(READY) ## make .venv with the package and its tools (every other target
 
 reproduce-lm: $(READY) ## train table 7's ladder, then print and draw it beside the paper (SCALE=pocket SEEDS=0, or SEEDS=0,1,2)
 	.venv/bin/python -m outrageous.commands.reproduce table_7 --scale $(SCALE) --seeds $(SEEDS)
+
+reproduce-mt: $(READY) ## the same for translation: tables 2 and 3, figure 4 (both directions)
+	.venv/bin/python -m outrageous.commands.reproduce figure_4 --scale $(SCALE) --seeds $(SEEDS)
 
 data-lm1b: $(READY) ## download and verify One Billion Word (6.1 GB of disk), going on where it was interrupted
 	.venv/bin/python -m data_prep lm1b

@@ -33,7 +33,8 @@ def test_the_rows_are_the_files() -> None:
 @pytest.mark.parametrize("experiment", ROWS)
 def test_a_preset_is_what_its_name_says_and_builds(experiment: str, scale: str) -> None:
     config = composed(experiment, scale)
-    assert (config.name, config.scale.name) == (experiment, scale)
+    suffix = "" if experiment == "mt/multilingual" else "_en_de"
+    assert (config.name, config.scale.name) == (experiment + suffix, scale)
     moe = config.model.moe
     width = config.scale.d_model
     assert (config.model.d_model, config.model.lstm_units) == (width, 4 * width)

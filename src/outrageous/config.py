@@ -417,3 +417,6 @@ class TranslationRunConfig:
     trainer: TrainerConfig
     logger: LoggerConfig
     paths: PathsConfig
+
+
+AnyRunConfig = RunConfig | TranslationRunConfig

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from outrageous.commands.compose import (
+    any_config,
     compose_train,
     experiments,
     from_plain,
@@ -108,10 +109,26 @@ def test_a_run_is_a_row_of_the_table_unless_its_result_was_changed(overrides: li
     assert table_row(run_config([MOE]), [MOE, *overrides]) == row
 
 
+@pytest.mark.parametrize(
+    ("overrides", "row"),
+    [
+        ([], "mt_moe_32_en_de"),
+        (["data=pocket_en_fr", "seed=1"], "mt_moe_32_en_fr"),
+        (["data=pairs", "data.path=a.tsv", "data.directions=[en-nl]"], None),
+        (["data=pocket_en_fr", "trainer.max_epochs=1"], None),
+    ],
+)
+def test_a_row_of_translation_says_what_is_translated(overrides: list[str], row: str | None) -> None:
+    overrides = ["experiment=mt/moe_32", *overrides]
+    config = any_config(overrides)
+    assert table_row(config, overrides) == row
+    assert from_plain(plain_config(config)) == config
+
+
 def test_each_task_has_settings_of_its_own() -> None:
     translation = translation_config(["experiment=mt/moe_32", "scale=smoke"])
-    assert (translation.name, translation.scale.name, translation.model.d_model) == ("mt/moe_32", "smoke", 16)
-    with pytest.raises(UserError, match="mt/moe_32 is a translation model: this is of language models only"):
+    assert (translation.name, translation.scale.name, translation.model.d_model) == ("mt/moe_32_en_de", "smoke", 16)
+    with pytest.raises(UserError, match="mt/moe_32_en_de is a translation model: this is of language models only"):
         run_config(["experiment=mt/moe_32"])
     with pytest.raises(UserError, match="lm/moe_32 is a language model: this is of translation models only"):
         translation_config([MOE])

@@ -158,7 +158,7 @@ def test_a_local_report_shows_the_table_and_claims_of_its_sweep_alone(results: P
 
 def test_every_sweep_has_its_table_and_figures() -> None:
     assert report.OF_SWEEP.keys() == {file.stem for file in (ROOT / "conf" / "sweep").glob("*.yaml")}
-    assert {name for _, drawn in report.OF_SWEEP.values() for name in drawn} == PAPER_FIGURES.keys()
+    assert {name for shown in report.OF_SWEEP.values() for name in shown.figures} == PAPER_FIGURES.keys()
 
 
 @pytest.mark.usefixtures("no_drawing")

@@ -137,9 +137,14 @@ def test_utilisation_in_the_test_is_the_mean_over_its_batches_and_over_layers(tr
     for num_words, cv_loads in [(10, (1.0, 2.0)), (5, (3.0, 4.0))]:
         step = outputs(*({"cv_load": cv, "max_over_mean_load": 2 * cv} for cv in cv_loads))
         step["tokens_per_expert"] = [torch.tensor([10, 15]), torch.tensor([0, 5])]
+        step["tokens_of_moes"] = [num_words, 2 * num_words]
         meter.on_test_batch_end(trainer, MODULE, step, SimpleNamespace(num_tokens=num_words), 0)  # type: ignore[arg-type]
-    # experts per token: (25 + 5) / 2 layers = 15 assignments, of 10 words and of 5
-    expected = {"test_cv_load": 2.5, "test_max_over_mean_load": 5.0, "test_experts_per_token": (1.5 + 3) / 2}
+    # experts per token: 25 assignments of 10 words and 5 of 20, then of 5 words and of 10
+    expected = {
+        "test_cv_load": 2.5,
+        "test_max_over_mean_load": 5.0,
+        "test_experts_per_token": ((2.5 + 0.25) / 2 + (5 + 0.5) / 2) / 2,
+    }
     assert meter.test_utilisation() == expected
     assert meter.utilisation() == {}
 

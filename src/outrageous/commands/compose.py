@@ -16,8 +16,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from outrageous.commands.errors import one_clear_message
-from outrageous.config import Layer, RunConfig, TranslationRunConfig
+from outrageous.config import AnyRunConfig, Layer, RunConfig, TranslationRunConfig
 from outrageous.errors import UserError
+from outrageous.results.records import row_of
 
 CONF = Path(__file__).parents[3] / "conf"
 
@@ -73,21 +74,15 @@ def _first_line(error: BaseException) -> str:
 
 
 def register() -> None:
-    """Makes the schemas and the resolver `mul` known to Hydra; before any configuration is composed."""
+    """Makes the schemas and resolvers known to Hydra; before any configuration is composed."""
     for task, schema in {"language": RunConfig, "translation": TranslationRunConfig}.items():
         ConfigStore.instance().store(group="task", name=task, node=schema, package="_global_")
     OmegaConf.register_new_resolver("mul", lambda a, b: a * b, replace=True)
+    OmegaConf.register_new_resolver("underscored", lambda names: "_".join(names).replace("-", "_"), replace=True)
 
 
-def to_run_config(config: DictConfig) -> RunConfig:
-    """Raises UserError, naming the key, if a setting is missing or of the wrong type, and for a translation model."""
-    run_config = _to_object(config)
-    if not isinstance(run_config, RunConfig):
-        raise UserError(f"{config.name} is a translation model: this is of language models only")
-    return run_config
-
-
-def _to_object(config: DictConfig) -> Any:
+def to_run_config(config: DictConfig) -> AnyRunConfig:
+    """Raises UserError, naming the key, if a setting is missing or of the wrong type."""
     if OmegaConf.is_missing(config, "name"):
         raise UserError(f"which experiment? Give experiment=… with one of {', '.join(experiments())}")
     if config.model.moe is not None and Layer.moe not in config.model.get("layers", [Layer.moe]):
@@ -96,7 +91,9 @@ def _to_object(config: DictConfig) -> Any:
             f"{config.name} does not have here"
         )
     with settings_errors([]):
-        return OmegaConf.to_object(config)
+        run_config = OmegaConf.to_object(config)
+    assert isinstance(run_config, RunConfig | TranslationRunConfig)
+    return run_config
 
 
 def compose_train(overrides: list[str], with_hydra: bool = False) -> DictConfig:
@@ -106,15 +103,24 @@ def compose_train(overrides: list[str], with_hydra: bool = False) -> DictConfig:
         return compose("train", overrides, return_hydra_config=with_hydra)
 
 
-def run_config(overrides: list[str]) -> RunConfig:
-    """The settings of one run of a language model. Raises UserError if an override does not fit."""
+def any_config(overrides: list[str]) -> AnyRunConfig:
+    """The settings of one run. Raises UserError if an override does not fit."""
     return to_run_config(compose_train(overrides))
+
+
+def run_config(overrides: list[str]) -> RunConfig:
+    """The settings of one run of a language model. Raises UserError if an override does not fit, and for a translation
+    model."""
+    config = any_config(overrides)
+    if not isinstance(config, RunConfig):
+        raise UserError(f"{config.name} is a translation model: this is of language models only")
+    return config
 
 
 def translation_config(overrides: list[str]) -> TranslationRunConfig:
     """The settings of one run of a translation model. Raises UserError if an override does not fit, and for a language
     model."""
-    config = _to_object(compose_train(overrides))
+    config = any_config(overrides)
     if not isinstance(config, TranslationRunConfig):
         raise UserError(f"{config.name} is a language model: this is of translation models only")
     return config
@@ -126,9 +132,10 @@ def experiments() -> list[str]:
     return sorted(file.relative_to(folder).with_suffix("").as_posix() for file in folder.rglob("*.yaml"))
 
 
-def from_plain(plain: dict[str, Any]) -> RunConfig:
+def from_plain(plain: dict[str, Any]) -> AnyRunConfig:
     """The settings that a record or checkpoint keeps. Raises UserError if they are not of this version's form."""
-    schema: DictConfig = OmegaConf.structured(RunConfig)
+    task = TranslationRunConfig if str(plain.get("name")).startswith("mt/") else RunConfig
+    schema: DictConfig = OmegaConf.structured(task)
     try:
         schema.merge_with(plain)
     except OmegaConfBaseException as error:
@@ -143,6 +150,9 @@ def variations(overrides: list[str]) -> list[str]:
     return [text for text, key in keys.items() if key not in _CHANGE_NO_RESULT and not key.startswith(harmless)]
 
 
-def table_row(config: RunConfig, overrides: list[str]) -> str | None:
-    """The row of the paper's table, or None if an override makes this a variation of the row's preset."""
-    return None if variations(overrides) else config.name.split("/")[-1]
+def table_row(config: AnyRunConfig, overrides: list[str]) -> str | None:
+    """The row of the paper's table, or None if an override makes this a variation of the row's preset. The corpus of a
+    translation model is no variation: its name says what it translates."""
+    translates = isinstance(config, TranslationRunConfig)
+    others = [each for each in variations(overrides) if not (translates and each.startswith("data="))]
+    return None if others else row_of(config.name)

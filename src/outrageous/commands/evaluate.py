@@ -8,7 +8,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from outrageous.commands.compose import from_plain, hydra_command, register, settings_errors
-from outrageous.config import CorpusConfig
+from outrageous.config import CorpusConfig, RunConfig
 from outrageous.errors import UserError
 
 
@@ -37,7 +37,12 @@ def main(config: DictConfig) -> None:
     with settings_errors([]):
         data = None if config.data is None else OmegaConf.to_object(config.data)
     assert data is None or isinstance(data, CorpusConfig)
-    for name, value in evaluate(from_plain(plain), path, data).items():
+    trained = from_plain(plain)
+    if not isinstance(trained, RunConfig):
+        raise UserError(
+            f"checkpoint {path} is a translation model: its record has its figures; see outrageous-translate"
+        )
+    for name, value in evaluate(trained, path, data).items():
         print(f"{name} {value:.4f}")
 
 

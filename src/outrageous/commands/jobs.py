@@ -1,6 +1,7 @@
 """The runs of a sweep as processes of their own, a few at once, and how far they are."""
 
 import dataclasses
+import itertools
 import json
 import os
 import signal
@@ -12,15 +13,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from outrageous.commands.compose import CONF, compose_train, run_config
+from outrageous.commands.compose import CONF, any_config, compose_train
 from outrageous.commands.sweep_display import SweepDisplay
-from outrageous.data.corpus import prepare_corpus
 from outrageous.errors import UserError
 from outrageous.results.records import Record, in_its_row, read_record
 from outrageous.training.run_folder import RunFolder, run_folder
+from outrageous.training.tasks import prepare
 
 SECONDS_BETWEEN_LOOKS = 0.5
-OF_TRANSLATION = ("table_2", "table_3", "table_4", "table_5", "table_9", "figure_4")
+NOT_REPRODUCED = ("table_4", "table_5", "table_9")
 
 
 @dataclasses.dataclass
@@ -86,21 +87,20 @@ def plan_jobs(sweep: str, scale: str, seeds: list[int], settings: list[str]) -> 
         UserError: a setting or the text does not allow it.
     """
     jobs = []
-    for name in _experiments_of(sweep):
+    for swept in _runs_of(sweep, settings):
         for seed in seeds:
             overrides = [
-                f"experiment={name}",
+                *swept,
                 f"scale={scale}",
                 f"seed={seed}",
                 f"logger.group={sweep}",
                 f"logger.tags=[{sweep}]",
                 *settings,
             ]
-            config = run_config(overrides)
-            corpus = prepare_corpus(config.data, Path(config.paths.corpora))
-            folder = run_folder(config, corpus.fingerprint)
+            config = any_config(overrides)
+            folder = run_folder(config, prepare(config).fingerprint)
             experts = config.model.moe.num_experts if config.model.moe else 0
-            jobs.append(Job(f"{name} seed {seed}", overrides, folder, experts))
+            jobs.append(Job(f"{config.name} seed {seed}", overrides, folder, experts))
     return sorted(jobs, key=lambda job: -job.experts), Path(config.paths.runs)
 
 
@@ -143,12 +143,17 @@ def _stopping(running: list[Job]) -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _experiments_of(sweep: str) -> list[str]:
-    """The experiments that a file under conf/sweep names."""
+def _runs_of(sweep: str, settings: list[str]) -> list[list[str]]:
+    """The overrides of each run that a file under conf/sweep names: every experiment, with every corpus if it names
+    several and the settings name none."""
     if not (CONF / "sweep" / f"{sweep}.yaml").is_file():
-        if sweep in OF_TRANSLATION:
+        if sweep in NOT_REPRODUCED:
             raise UserError(f"{sweep} is about translation, which is not reproduced yet")
         known = ", ".join(sorted(file.stem for file in (CONF / "sweep").glob("*.yaml")))
         raise UserError(f"there is no sweep {sweep!r}: choose one of {known}")
-    experiments: str = compose_train([f"sweep={sweep}"], with_hydra=True).hydra.sweeper.params.experiment
-    return [name.strip() for name in experiments.split(",")]
+    params = compose_train([f"sweep={sweep}"], with_hydra=True).hydra.sweeper.params
+    given = {setting.split("=")[0] for setting in settings}
+    choices = [
+        [f"{key}={value.strip()}" for value in values.split(",")] for key, values in params.items() if key not in given
+    ]
+    return [list(run) for run in itertools.product(*choices)]

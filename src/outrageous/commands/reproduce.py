@@ -42,6 +42,8 @@ def main(argv: list[str] | None = None) -> int:
     failed = run_jobs(jobs, at_once)
     records = [*baseline, *(job.record() for job in jobs if job.finished)]
     print(write_local_report(arguments.sweep, records, runs / arguments.sweep, arguments.scale))
+    for path in (path for job in jobs for path in job.folder.path.glob("translations.*.txt")):
+        print(f"Translations: {path}")
     if arguments.settings:
         print(f"All of this machine's runs with {' '.join(arguments.settings)}")
     for job in failed:

@@ -26,7 +26,7 @@ def learning_curves(heading: str, rows: Sequence[str], records: Iterable[Record]
     with house_style():
         figure = Figure(figsize=(7.2, 4.6), layout="constrained")
         axes = figure.subplots()
-        axes.set_title(f"Learning curves: {heading}, {scale} scale (dashed: dense models)")
+        axes.set_title(f"{heading}, {scale} scale (dashed: dense models)")
         labels: list[Label] = []
         if any(curves.values()):
             labels = _draw_curves(axes, curves)

@@ -39,7 +39,11 @@ def house_style() -> Iterator[None]:
 
 
 def family(row: str) -> str:
-    """Dense baselines, flat mixtures and hierarchies, by the names of tables 7 and 8."""
+    """Dense baselines, flat mixtures and hierarchies, by the names of tables 7 and 8, or of mt_moe_32_en_de."""
+    if row.startswith("mt_"):
+        row = row.removeprefix("mt_").rsplit("_", 2)[0]
+    if row == "moe_0":
+        return "dense"
     if row.endswith("_h") or row in ("moe_34m", "moe_143m"):
         return "hierarchical mixture"
     return "flat mixture" if row.startswith("moe_") and row[4:].isdigit() else "dense"

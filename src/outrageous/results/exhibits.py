@@ -5,8 +5,7 @@ from pathlib import Path
 
 from outrageous.results import claims, figures
 from outrageous.results.curves import learning_curves
-from outrageous.results.paper_tables import PaperTable
-from outrageous.results.published import read_cells
+from outrageous.results.paper_tables import CurveSet, PaperTable
 from outrageous.results.records import Record
 from outrageous.results.tables import make_table, to_markdown
 
@@ -14,14 +13,14 @@ from outrageous.results.tables import make_table, to_markdown
 def make_exhibits(
     tables: Sequence[PaperTable],
     drawn: Sequence[figures.PaperFigure],
-    curves: PaperTable,
+    curves: Sequence[CurveSet],
     published: Path,
     scale: str,
     ours: dict[str, list[Record]],
     command: str,
 ) -> dict[str, bytes]:
     """File names to contents: the tables and the figures drawn of them, with a column or panel for each of `ours`; the
-    claims about those tables, and the learning curves of `curves`' rows, both of the last of `ours`.
+    claims about those tables, and the learning curves, both of the last of `ours`.
 
     Raises UserError when a published table is damaged or the seeds of a row have different configs.
     """
@@ -45,9 +44,9 @@ def make_exhibits(
         )
         for figure in drawn
     }
-    columns = [column.printed for column in curves.columns]
-    rows = [curves.row_of(cells) for cells in read_cells(published / f"{curves.name}.csv", columns)]
-    drawings["learning_curves"] = learning_curves(origin, rows, records, scale, command)
+    for each in curves:
+        rows = [each.table.row_of(cells) for cells in each.table.printed_rows(published)]
+        drawings[each.name] = learning_curves(f"{each.title}: {origin}", rows, records, scale, command)
     for name, drawing in drawings.items():
         files[f"{name}_{scale}.svg"] = drawing.svg
         files[f"{name}_{scale}.png"] = drawing.png

@@ -1,8 +1,10 @@
-"""What the paper's tables of language models are made of: rows, columns, and where our figures come from."""
+"""What the paper's tables are made of: rows, columns, and where our figures come from."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from outrageous.results.published import read_cells
 from outrageous.results.summary import DEV_AFTER_A_TENTH, RowSummary
 
 PrintedCells = dict[str, str]
@@ -16,7 +18,8 @@ NGRAMS = (
 
 @dataclass(frozen=True)
 class Column:
-    """heading: its lines are separated by \\n.  printed: its name in the published table.  ours: the same of a row."""
+    """heading: its lines are separated by \\n.  printed: its name in the published table, empty where nothing of
+    the kind is printed.  ours: the same of a row."""
 
     heading: str
     printed: str
@@ -31,6 +34,7 @@ class PaperTable:
     label: how that row is called, under `heading`.  on_terminal: which columns a terminal shows.
     legend, column_notes: stand below; the latter explain columns that the terminal leaves out.
     row_notes: the same for rows of our records, where there are any.
+    models: further rows, of models for which the paper prints a curve and no figure.
     """
 
     name: str
@@ -43,6 +47,14 @@ class PaperTable:
     legend: tuple[str, ...]
     column_notes: tuple[str, ...]
     row_notes: dict[str, str] = field(default_factory=dict)
+    models: tuple[str, ...] = ()
+
+    def printed_rows(self, published: Path) -> list[PrintedCells]:
+        """Every row, `-` where nothing is printed. Raises UserError when the published table is damaged."""
+        names = [column.printed for column in self.columns if column.printed]
+        rows = read_cells(published / f"{self.name}.csv", names)
+        rows += [dict.fromkeys(rows[0], "") | {"model": model} for model in self.models]
+        return [{name: cell or "-" for name, cell in row.items()} for row in rows]
 
 
 def millions(count: int) -> str:
@@ -152,3 +164,15 @@ TABLE_8 = PaperTable(
     row_notes={"news_kneser_ney_5gram": NGRAMS},
 )
 PAPER_TABLES = (TABLE_1, TABLE_6, TABLE_7, TABLE_8)
+
+
+@dataclass(frozen=True)
+class CurveSet:
+    """Learning curves of the rows of a table, in one figure."""
+
+    name: str
+    title: str
+    table: PaperTable
+
+
+LEARNING_CURVES = CurveSet("learning_curves", "Learning curves", TABLE_7)

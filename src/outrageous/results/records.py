@@ -122,7 +122,13 @@ def find_records(root: Path) -> list[Record]:
 
 def in_its_row(record: Record) -> Record:
     """The record under its experiment's row: in this machine's own table a variation stands there too."""
-    return dataclasses.replace(record, row=record.experiment.split("/")[-1])
+    return dataclasses.replace(record, row=row_of(record.experiment))
+
+
+def row_of(experiment: str) -> str:
+    """The row of an experiment's table: `lm/moe_32` is moe_32, `mt/moe_32_en_de` is mt_moe_32_en_de."""
+    task, _, name = experiment.rpartition("/")
+    return f"mt_{name}" if task == "mt" else name
 
 
 def latest_runs(records: Iterable[Record]) -> list[Record]:

@@ -36,6 +36,7 @@ class RowSummary:
     metrics: dict[str, Estimate]
     parameters: int
     ops_per_timestep: int
+    total_parameters: int
 
     @property
     def perplexity(self) -> Estimate:
@@ -72,6 +73,7 @@ def _summary(row: str, seeds: list[Record]) -> RowSummary:
         metrics={name: estimate([metrics[name] for metrics in measured]) for name in in_all},
         parameters=seeds[0].parameters,
         ops_per_timestep=seeds[0].ops_per_timestep,
+        total_parameters=seeds[0].total_parameters,
     )
 
 

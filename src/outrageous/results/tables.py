@@ -11,7 +11,6 @@ import rich.console
 import rich.table
 
 from outrageous.results.paper_tables import Column, PaperTable
-from outrageous.results.published import read_cells
 from outrageous.results.records import Record
 from outrageous.results.summary import RowSummary, summarise
 
@@ -57,9 +56,11 @@ def make_table(form: PaperTable, published: Path, scale: str, ours: dict[str, li
     ours: heading (`reference`, `this machine`) to records, of which those of `scale` and of the table's rows count.
     Raises UserError when the published table is damaged or the seeds of a row have different configs.
     """
-    printed = read_cells(published / f"{form.name}.csv", [column.printed for column in form.columns])
+    printed = form.printed_rows(published)
     rows = [form.row_of(cells) for cells in printed]
-    as_printed = [tuple(cells[column.printed] or "-" for column in form.columns) for cells in printed]
+    as_printed = [
+        tuple(cells[column.printed] if column.printed else "-" for column in form.columns) for cells in printed
+    ]
     groups = [Group("printed", "paper", as_printed)]
     notes = [CAVEATS[scale], *form.legend]
     for origin, records in ours.items():

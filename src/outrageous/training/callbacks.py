@@ -17,6 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from outrageous.data.batching import Batch
+from outrageous.data.pair_dataset import PairBatch
 from outrageous.results.records import CurvePoint
 
 RECENT_BATCHES = 20  # over how many training batches the utilisation figures are averaged
@@ -70,7 +71,7 @@ class Meter(pl.Callback):
             self._since = time.perf_counter()
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch | PairBatch, batch_idx: int
     ) -> None:
         self.words += batch.num_tokens
         if outputs["utilisation"]:
@@ -90,16 +91,17 @@ class Meter(pl.Callback):
             trainer.logger.log_metrics({"dev/perplexity": dev_perplexity, "words": self.words}, trainer.global_step)
 
     def on_test_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, *_: Any
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch | PairBatch, *_: Any
     ) -> None:
         if outputs["utilisation"]:
             figures = _mean_over_layers(outputs["utilisation"])
-            assignments = torch.stack(outputs["tokens_per_expert"]).sum().item() / len(outputs["tokens_per_expert"])
+            of_moes = zip(outputs["tokens_per_expert"], outputs["tokens_of_moes"], strict=True)
+            experts_per_token = [counts.sum().item() / num_tokens for counts, num_tokens in of_moes]
             self._tested.append(
                 {
                     "test_cv_load": figures["cv_load"],
                     "test_max_over_mean_load": figures["max_over_mean_load"],
-                    "test_experts_per_token": assignments / batch.num_tokens,
+                    "test_experts_per_token": sum(experts_per_token) / len(experts_per_token),
                 }
             )
 

@@ -14,6 +14,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.trainer.states import TrainerFn
 
 from outrageous.data.corpus import Corpus
+from outrageous.data.parallel_corpus import ParallelCorpus
 from outrageous.errors import UserError
 from outrageous.training.run_folder import RunFolder
 
@@ -128,7 +129,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def check_fits(checkpoint: dict[str, Any], path: Path, corpus: Corpus) -> None:
+def check_fits(checkpoint: dict[str, Any], path: Path, corpus: Corpus | ParallelCorpus) -> None:
     """Raises UserError if the checkpoint was trained with another vocabulary."""
     trained_with, given = checkpoint[KEY]["vocabulary_fingerprint"], corpus.vocabulary.fingerprint
     if trained_with != given:
@@ -138,7 +139,7 @@ def check_fits(checkpoint: dict[str, Any], path: Path, corpus: Corpus) -> None:
         )
 
 
-def check_resumable(path: Path, config_hash: str, corpus: Corpus) -> None:
+def check_resumable(path: Path, config_hash: str, corpus: Corpus | ParallelCorpus) -> None:
     """Raises UserError if a run with these settings cannot go on from the checkpoint."""
     checkpoint = read_checkpoint(path)
     check_fits(checkpoint, path, corpus)
@@ -146,14 +147,19 @@ def check_resumable(path: Path, config_hash: str, corpus: Corpus) -> None:
         raise UserError(f"checkpoint {path} comes from a run with other settings: move it away to start from scratch")
 
 
-def load_weights(module: StampedModule, path: Path, corpus: Corpus) -> None:
+def load_weights(module: StampedModule, path: Path, corpus: Corpus | ParallelCorpus) -> None:
     """Loads the weights of a checkpoint, all of them and no others.
 
     Raises:
         UserError: the checkpoint is missing or damaged, or of another model or vocabulary.
     """
+    check_fits(read_checkpoint(path), path, corpus)
+    load_state(module, path)
+
+
+def load_state(module: StampedModule, path: Path) -> None:
+    """As `load_weights`, of a checkpoint whose vocabulary is known to fit."""
     checkpoint = read_checkpoint(path)
-    check_fits(checkpoint, path, corpus)
     try:
         module.load_state_dict(checkpoint["state_dict"])
     except RuntimeError as error:

@@ -11,8 +11,9 @@ from outrageous.errors import UserError
 from outrageous.training.checkpoints import check_fits, load_weights, read_checkpoint
 from outrageous.training.data_module import SentenceDataModule
 from outrageous.training.libraries import quieten, set_up_cpu
-from outrageous.training.run import build_module, dev_and_test
+from outrageous.training.run import dev_and_test
 from outrageous.training.run_folder import RunFolder
+from outrageous.training.tasks import build_module
 
 
 def evaluate(config: RunConfig, checkpoint: Path, data: CorpusConfig | None) -> dict[str, float]:

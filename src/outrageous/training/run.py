@@ -1,4 +1,4 @@
-"""A whole run on one screen: corpus, model, training, test, record."""
+"""A whole run on one screen, of a language model or of translation: corpus, model, training, test, record."""
 
 import sys
 from collections.abc import Iterator
@@ -12,25 +12,31 @@ import torch
 from filelock import FileLock, Timeout
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
-from outrageous.config import RunConfig
-from outrageous.data.corpus import prepare_corpus
+from outrageous.config import AnyRunConfig
 from outrageous.errors import UserError
 from outrageous.models.cost import cost
 from outrageous.results.provenance import git_state, hardware, software_versions
 from outrageous.results.records import Record, read_record, write_record
 from outrageous.training.callbacks import Meter, RunProgress, ValidationAtTheEnd
 from outrageous.training.checkpoints import BestAndLast, WholeFiles, check_resumable, load_weights
-from outrageous.training.data_module import SentenceDataModule
-from outrageous.training.language_module import LanguageModule
 from outrageous.training.libraries import exit_codes_of_signals, quieten, set_up_cpu
 from outrageous.training.run_folder import RunFolder, config_hash, plain_config, run_folder
 from outrageous.training.settings import check_settings
+from outrageous.training.supervised_module import SupervisedModule
+from outrageous.training.tasks import (
+    AnyDataModule,
+    build_data,
+    build_module,
+    further_metrics,
+    prepare,
+    save_vocabulary,
+)
 from outrageous.training.tracking import ExpertLoadPlots, log_result, make_logger
 
 REPOSITORY = Path(__file__).parents[3]
 
 
-def run(config: RunConfig, row: str | None) -> tuple[Record, RunFolder]:
+def run(config: AnyRunConfig, row: str | None) -> tuple[Record, RunFolder]:
     """Trains, tests with the weights of the lowest dev perplexity, and leaves a record. Goes on where an earlier call
     with the same settings stopped; returns its record if it finished.
 
@@ -42,7 +48,7 @@ def run(config: RunConfig, row: str | None) -> tuple[Record, RunFolder]:
     """
     check_settings(config)
     origin = start_of_run()
-    corpus = prepare_corpus(config.data, Path(config.paths.corpora))
+    corpus = prepare(config)
     folder = run_folder(config, corpus.fingerprint)
     if folder.record.exists():
         return read_record(folder.record), folder
@@ -57,9 +63,10 @@ def run(config: RunConfig, row: str | None) -> tuple[Record, RunFolder]:
     meter = Meter(config.trainer.log_every, cost(module.model).flops_per_training_word)
     trainer = build_trainer(config, folder, meter)
     with _alone(folder):
-        corpus.vocabulary.save(folder.vocabulary)
-        data = SentenceDataModule(corpus, config.trainer, config.seed)
+        save_vocabulary(corpus, folder)
+        data = build_data(config, corpus)
         metrics = _train_and_test(trainer, module, data, folder) | {"padding": data.padding_fraction()}
+        metrics |= further_metrics(module, corpus, folder)
         record = make_record(config, row, module, meter, corpus.fingerprint, metrics)
         write_record(record, folder.path)
         log_result(trainer, record)
@@ -73,15 +80,7 @@ def start_of_run() -> dict[str, Any]:
     return {"started_at": datetime.now(UTC).isoformat(timespec="seconds"), "commit": commit, "dirty": dirty}
 
 
-def build_module(config: RunConfig, vocabulary_size: int, origin: dict[str, Any]) -> LanguageModule:
-    """Raises UserError if sizes do not fit together."""
-    try:
-        return LanguageModule(config, vocabulary_size, origin)
-    except ValueError as error:
-        raise UserError(f"the model's settings do not fit together: {error}") from error
-
-
-def build_trainer(config: RunConfig, folder: RunFolder, meter: Meter) -> pl.Trainer:
+def build_trainer(config: AnyRunConfig, folder: RunFolder, meter: Meter) -> pl.Trainer:
     """Raises UserError if Lightning does not know the accelerator, or does not find it here."""
     settings = config.trainer
     progress = RunProgress(meter, folder.progress, title=f"{config.name} seed {config.seed}")
@@ -109,7 +108,7 @@ def build_trainer(config: RunConfig, folder: RunFolder, meter: Meter) -> pl.Trai
 
 
 def _train_and_test(
-    trainer: pl.Trainer, module: LanguageModule, data: SentenceDataModule, folder: RunFolder
+    trainer: pl.Trainer, module: SupervisedModule, data: AnyDataModule, folder: RunFolder
 ) -> dict[str, float]:
     resume = folder.last_checkpoint if folder.last_checkpoint.exists() else None
     if resume is not None:
@@ -120,7 +119,7 @@ def _train_and_test(
     return dev_and_test(trainer, module, data)
 
 
-def dev_and_test(trainer: pl.Trainer, module: LanguageModule, data: SentenceDataModule) -> dict[str, float]:
+def dev_and_test(trainer: pl.Trainer, module: SupervisedModule, data: AnyDataModule) -> dict[str, float]:
     """dev_perplexity and test_perplexity of the module's weights."""
     with exit_codes_of_signals():
         trainer.validate(module, datamodule=data, verbose=False)
@@ -130,9 +129,9 @@ def dev_and_test(trainer: pl.Trainer, module: LanguageModule, data: SentenceData
 
 
 def make_record(
-    config: RunConfig,
+    config: AnyRunConfig,
     row: str | None,
-    module: LanguageModule,
+    module: SupervisedModule,
     meter: Meter,
     data_fingerprint: str,
     metrics: dict[str, float],
@@ -164,7 +163,7 @@ def make_record(
     )
 
 
-def warn_of_another_cost(config: RunConfig, metrics: dict[str, float]) -> None:
+def warn_of_another_cost(config: AnyRunConfig, metrics: dict[str, float]) -> None:
     """Says on stderr if the words of the test had far more or fewer experts than the settings, and ops/timestep, have:
     in evaluation, the thresholds of strictly balanced gates decide."""
     moe = config.model.moe

@@ -8,7 +8,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from outrageous.config import RunConfig, corpus_identity, settings_identity
+from outrageous.config import AnyRunConfig, corpus_identity, settings_identity
 
 
 @dataclass(frozen=True)
@@ -38,23 +38,32 @@ class RunFolder:
         return self.path / "vocabulary.txt"
 
     @property
+    def wordpieces(self) -> Path:
+        """Those of a translation model, which outrageous-translate reads."""
+        return self.path / "wordpieces.model"
+
+    def translations(self, direction: str) -> Path:
+        """Sources, references and translations of the test part of one direction."""
+        return self.path / f"translations.{direction}.txt"
+
+    @property
     def progress(self) -> Path:
         """How far the run is, for whoever watches several."""
         return self.path / "progress.json"
 
 
-def run_folder(config: RunConfig, data_fingerprint: str) -> RunFolder:
+def run_folder(config: AnyRunConfig, data_fingerprint: str) -> RunFolder:
     parts = (config.name, config.scale.name, f"seed_{config.seed}", config_hash(config, data_fingerprint))
     return RunFolder(Path(config.paths.runs).joinpath(*parts))
 
 
-def plain_config(config: RunConfig) -> dict[str, Any]:
+def plain_config(config: AnyRunConfig) -> dict[str, Any]:
     """The settings as JSON-ready values."""
     plain: dict[str, Any] = json.loads(json.dumps(asdict(config), default=_plain))
     return plain
 
 
-def config_hash(config: RunConfig, data_fingerprint: str) -> str:
+def config_hash(config: AnyRunConfig, data_fingerprint: str) -> str:
     """Of all settings that change a result: not where files lie, who watches, or how many threads compute. Without the
     seed too, so that the seeds of one setting share it."""
     settings = settings_identity(plain_config(config))

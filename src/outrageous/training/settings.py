@@ -2,14 +2,14 @@
 
 import math
 
-from outrageous.config import ExpertOptimizer, OptimizerConfig, RunConfig, TrainerConfig
+from outrageous.config import AnyRunConfig, ExpertOptimizer, FlatScheduleConfig, OptimizerConfig, TrainerConfig
 from outrageous.errors import UserError
 from outrageous.results.records import SCALES
 
 PRECISIONS = ("32-true", "bf16-mixed")  # as Lightning names them; the others need scaled losses or another model
 
 
-def check_settings(config: RunConfig) -> None:
+def check_settings(config: AnyRunConfig) -> None:
     """Raises UserError, naming it, at a number with which nothing can be trained. Sizes of the model are checked where
     it is built, and those of the corpus where it is prepared."""
     if config.scale.name not in SCALES:
@@ -17,6 +17,9 @@ def check_settings(config: RunConfig) -> None:
     _require(config.seed >= 0, "seed", config.seed, "at least 0")
     _check_trainer(config.trainer)
     _require(config.schedule.warmup_steps >= 1, "schedule.warmup_steps", config.schedule.warmup_steps, "at least 1")
+    if isinstance(schedule := config.schedule, FlatScheduleConfig):
+        rule = f"at least schedule.warmup_steps={schedule.warmup_steps}"
+        _require(schedule.flat_until >= schedule.warmup_steps, "schedule.flat_until", schedule.flat_until, rule)
     _check_optimizer(config.optim)
     if config.optim.experts is not ExpertOptimizer.adam and config.model.moe is None:
         raise UserError(f"optim.experts={config.optim.experts.value}: {config.name} has no experts; set optim=adam")

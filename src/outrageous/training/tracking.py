@@ -13,8 +13,9 @@ import torch
 import wandb
 from pytorch_lightning.loggers import WandbLogger
 
-from outrageous.config import RunConfig
+from outrageous.config import AnyRunConfig
 from outrageous.data.batching import Batch
+from outrageous.data.pair_dataset import PairBatch
 from outrageous.errors import UserError
 from outrageous.results.records import Record
 from outrageous.training.run_folder import plain_config
@@ -33,7 +34,7 @@ def wandb_mode() -> str:
     return mode
 
 
-def make_logger(config: RunConfig, folder: Path) -> WandbLogger:
+def make_logger(config: AnyRunConfig, folder: Path) -> WandbLogger:
     """A logger that goes on with the same W&B run when the training goes on.
 
     Raises UserError as `wandb_mode`.
@@ -97,7 +98,7 @@ class ExpertLoadPlots(pl.Callback):
         self._history: list[torch.Tensor] = []  # one [num MoE layers, N] for each validation
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch | PairBatch, batch_idx: int
     ) -> None:
         if outputs["tokens_per_expert"]:
             self._since_validation.append(torch.stack(outputs["tokens_per_expert"]))

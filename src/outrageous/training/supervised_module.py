@@ -1,0 +1,142 @@
+"""The training loop that language model and translation share: what happens to one batch, in training and in
+evaluation."""
+
+from abc import abstractmethod
+from typing import Any
+
+import numpy as np
+import torch
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+
+from outrageous.config import AnyRunConfig, ExpertOptimizer
+from outrageous.data.batching import Batch
+from outrageous.data.pair_dataset import PairBatch
+from outrageous.errors import UserError
+from outrageous.models.gnmt import TranslationModel
+from outrageous.models.language_model import LanguageModel
+from outrageous.moe import MoEReport, balancing_loss, utilisation
+from outrageous.optim.build import build_optimizer
+from outrageous.optim.schedules import warmup_then_inverse_sqrt
+from outrageous.training.checkpoints import StampedModule
+
+AnyBatch = Batch | PairBatch
+
+
+class SupervisedModule(StampedModule):
+    """Trains by the loss of the next word and balancing losses; evaluates by perplexity over the full softmax.
+
+    Whatever is random in a step (gate noise, dropout, sampled classes) is drawn from (seed, step) alone, so a run that
+    was interrupted goes on with the numbers it would have had.
+
+    Gives the trainer `dev_perplexity` and `test_perplexity`, exp(total negative log-likelihood / predicted tokens),
+    `</s>` included.
+    """
+
+    def __init__(self, config: AnyRunConfig, model: LanguageModel | TranslationModel, origin: dict[str, Any]) -> None:
+        super().__init__(origin)
+        self.optim, self.schedule, self.balance, self.seed = config.optim, config.schedule, config.balance, config.seed
+        self.model = model
+        # Of the latest step; the norm is that of all gradients that are formed, before clipping.
+        self.grad_norm = self.learning_rate = float("nan")
+
+    @abstractmethod
+    def hidden(self, batch: AnyBatch) -> tuple[Tensor, list[MoEReport]]:
+        """The softmax's input [W, D] at the words that count, and a report for each MoE."""
+
+    @abstractmethod
+    def word_loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """Of training, a scalar; hidden [W, D], targets [W] int64."""
+
+    @abstractmethod
+    def tokens_of_moes(self, batch: AnyBatch) -> list[int]:
+        """How many tokens each MoE is given, in the order of the reports."""
+
+    def on_fit_start(self) -> None:
+        """Raises UserError where gradients must be formed: to be averaged over replicas, and on a GPU."""
+        devices = f"{self.trainer.world_size} {self.device.type}"
+        if self.optim.experts is ExpertOptimizer.gradient_free and devices != "1 cpu":
+            raise UserError(
+                f"optim.experts=gradient_free on {devices}: only one process on a CPU can do without gradients; set "
+                "trainer.accelerator=cpu, or optim.experts=factored_adam"
+            )
+
+    def on_train_batch_start(self, batch: AnyBatch, batch_idx: int) -> None:
+        torch.manual_seed(_step_seed(self.seed, self.global_step, self.global_rank))
+
+    def training_step(self, batch: AnyBatch, batch_idx: int) -> dict[str, Any]:
+        hidden, reports = self.hidden(batch)
+        word_loss = self.word_loss(hidden, batch.targets[batch.mask])
+        w_importance, w_load = self.balance.w_importance, self.balance.w_load
+        balance_loss = sum((balancing_loss(report, w_importance, w_load) for report in reports), torch.zeros(()))
+        threshold_loss = sum((report.threshold_loss for report in reports), torch.zeros(()))  # moves thresholds alone
+        return {
+            "loss": word_loss + balance_loss + threshold_loss,
+            "word_loss": word_loss.detach(),
+            "balance_loss": balance_loss.detach(),
+            **self._use_of_experts(batch, reports),
+        }
+
+    def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *_: Any, **__: Any) -> None:
+        """Raises UserError on a gradient that is not finite: before it can reach the weights."""
+        self.learning_rate = optimizer.param_groups[0]["lr"]
+        gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if not torch.isfinite(norm):
+            raise UserError(
+                f"the gradient's norm is {norm.item()} at step {self.global_step + 1}, with learning rate "
+                f"{self.learning_rate:.3g}; nothing was updated. Lower "
+                f"optim.learning_rate={self.optim.learning_rate} or optim.max_grad_norm={self.optim.max_grad_norm}"
+            )
+        if self.optim.max_grad_norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(self.parameters(), self.optim.max_grad_norm, norm)
+        self.grad_norm = norm.item()
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        optimizer = build_optimizer(self.model, self.optim)
+        factor = warmup_then_inverse_sqrt(self.schedule.warmup_steps, getattr(self.schedule, "flat_until", None))
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_validation_epoch_start(self) -> None:
+        self._nll, self._num_tokens = torch.zeros((), dtype=torch.float64), 0
+
+    def validation_step(self, batch: AnyBatch, batch_idx: int) -> dict[str, Any]:
+        hidden, reports = self.hidden(batch)
+        nll = self.model.softmax.negative_log_likelihood(hidden, batch.targets[batch.mask])
+        self._nll += nll.double().sum().cpu()
+        self._num_tokens += batch.num_tokens
+        return self._use_of_experts(batch, reports)
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_perplexity("dev")
+
+    on_test_epoch_start = on_validation_epoch_start
+    test_step = validation_step
+
+    def on_test_epoch_end(self) -> None:
+        self._log_perplexity("test")
+
+    def _log_perplexity(self, part: str) -> None:
+        """Raises UserError unless the perplexity is finite: before a checkpoint is made of such weights."""
+        expected = self.trainer.datamodule.num_predicted_tokens(part)  # type: ignore[attr-defined]
+        assert self._num_tokens == expected, f"{part}: evaluated {self._num_tokens} tokens of {expected}"
+        perplexity = (self._nll / self._num_tokens).exp()
+        if not torch.isfinite(perplexity):
+            raise UserError(
+                f"the {part} perplexity is {perplexity.item()} after step {self.global_step}: "
+                f"lower optim.learning_rate={self.optim.learning_rate}"
+            )
+        self.log(f"{part}_perplexity", perplexity, logger=False)  # Meter and log_result do that
+
+    def _use_of_experts(self, batch: AnyBatch, reports: list[MoEReport]) -> dict[str, Any]:
+        """Of each MoE, for those who measure and draw: callbacks read it from a step's outputs."""
+        return {
+            "utilisation": [utilisation(report) for report in reports],
+            "tokens_per_expert": [report.tokens_per_expert for report in reports],
+            "tokens_of_moes": self.tokens_of_moes(batch) if reports else [],
+        }
+
+
+def _step_seed(seed: int, step: int, rank: int) -> int:
+    return int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0] >> 1)

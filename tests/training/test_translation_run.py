@@ -1,0 +1,139 @@
+"""Translation models are trained, go on and are tested as language models are, and their translations are scored."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from outrageous.commands.compose import translation_config
+from outrageous.config import TranslationRunConfig
+from outrageous.data.pair_dataset import PairBatch
+from outrageous.data.parallel_corpus import ParallelCorpus
+from outrageous.errors import UserError
+from outrageous.models.beam_search import BeamSettings
+from outrageous.moe import balancing_loss
+from outrageous.training.run import run
+from outrageous.training.settings import check_settings
+from outrageous.training.tasks import build_data, prepare
+from outrageous.training.translation_module import TranslationModule
+from outrageous.training.translator import Translator
+
+WORDS = ("cat", "dog", "bird", "house", "tree", "river", "stone", "wind", "fire", "snow")
+Settings = Callable[..., TranslationRunConfig]
+
+
+@pytest.fixture(scope="module")
+def translation_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """A function from a folder for runs and overrides to settings of mt/moe_32 with 8 experts on 200 short pairs."""
+    folder = tmp_path_factory.mktemp("pairs")
+    texts = [" ".join(WORDS[i // 10**k % 10] for k in range(3 + i % 3)) for i in range(200)]  # no two are alike
+    (folder / "pairs.tsv").write_text("".join(f"{text}\t{text.upper()}\n" for text in texts), encoding="utf-8")
+    corpus = [
+        "data=pairs",
+        f"data.path={folder / 'pairs.tsv'}",
+        "data.directions=[en-de]",
+        "data.vocabulary_size=90",
+        "data.block_lines=10",
+        "data.dev_fraction=0.1",
+        "data.test_fraction=0.1",
+        f"paths.corpora={folder / 'corpora'}",
+    ]
+
+    def make(runs: Path, *overrides: str) -> TranslationRunConfig:
+        sizes = ["scale=smoke", "model.moe.num_experts=8", "trainer.words_per_batch=400", "trainer.max_steps=6"]
+        often = ["trainer.validate_every=3", "trainer.log_every=3", f"paths.runs={runs}"]
+        return translation_config(["experiment=mt/moe_32", *corpus, *sizes, *often, *overrides])
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def corpus(translation_settings: Settings) -> ParallelCorpus:
+    found = prepare(translation_settings(Path("runs")))
+    assert isinstance(found, ParallelCorpus)
+    return found
+
+
+def first_batch(config: TranslationRunConfig, corpus: ParallelCorpus) -> PairBatch:
+    batch = next(iter(build_data(config, corpus).train_dataloader()))
+    assert isinstance(batch, PairBatch)
+    return batch
+
+
+def test_a_step_is_the_cross_entropy_of_all_wordpieces_and_the_losses_of_both_mixtures(
+    translation_settings: Settings, corpus: ParallelCorpus
+) -> None:
+    config = translation_settings(Path("runs"), "balance.w_importance=0.5")
+    module = TranslationModule(config, len(corpus.vocabulary), {})
+    batch = first_batch(config, corpus)
+    step = module.training_step(batch, 0)
+    hidden, reports = module.model(batch.source, batch.source_mask, batch.inputs, batch.mask)
+    logits = hidden @ module.model.softmax.weight.T + module.model.softmax.bias
+    words = F.cross_entropy(logits, batch.targets[batch.mask])
+    assert len(reports) == 2
+    losses = [balancing_loss(report, 0.5, 0.01) + report.threshold_loss for report in reports]
+    torch.testing.assert_close(step["loss"], words + sum(losses))
+    assert step["tokens_of_moes"] == [batch.source_mask.sum(), batch.num_tokens]
+    assert [len(counts) for counts in step["tokens_per_expert"]] == [8, 8]
+
+
+def test_the_learning_rate_is_flat_before_it_falls(translation_settings: Settings, corpus: ParallelCorpus) -> None:
+    config = translation_settings(Path("runs"), "schedule.warmup_steps=2", "schedule.flat_until=4")
+    module = TranslationModule(config, len(corpus.vocabulary), {})
+    plan: Any = module.configure_optimizers()
+    factors = [plan["lr_scheduler"]["scheduler"].lr_lambdas[0](step) for step in range(16)]
+    assert factors[:4] == [0.5, 1, 1, 1]
+    assert factors[15] == 0.5  # √(4 / 16)
+    with pytest.raises(UserError, match=r"flat_until=1: must be at least schedule\.warmup_steps=2"):
+        check_settings(translation_settings(Path("runs"), "schedule.warmup_steps=2", "schedule.flat_until=1"))
+
+
+def test_a_run_leaves_a_record_its_wordpieces_and_translations_and_goes_on_exactly(
+    translation_settings: Settings, corpus: ParallelCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, folder = run(translation_settings(tmp_path / "whole"), "mt_moe_32_en_de")
+    assert {"dev_perplexity", "test_perplexity", "test_bleu", "test_bleu_compounds_split", "test_bleu_sacrebleu"} <= {
+        *whole.metrics
+    }
+    assert [point.step for point in whole.curve] == [3, 6]
+    lines = folder.translations("en-de").read_text().splitlines()
+    assert lines[0].startswith("sacreBLEU: nrefs:1|")
+    assert sum(line.startswith("translation ") for line in lines) == len(corpus.test)
+    assert folder.wordpieces.exists()
+
+    steps = iter(range(100))
+    real = TranslationModule.training_step
+
+    def stops_in_the_fifth(self: TranslationModule, batch: PairBatch, batch_idx: int) -> object:
+        if next(steps) == 4:
+            raise UserError("stop")
+        return real(self, batch, batch_idx)
+
+    monkeypatch.setattr(TranslationModule, "training_step", stops_in_the_fifth)
+    with pytest.raises(UserError, match="stop"):
+        run(translation_settings(tmp_path / "parts"), None)
+    resumed, _ = run(translation_settings(tmp_path / "parts"), None)
+    assert resumed.metrics == whole.metrics
+    assert resumed.curve == whole.curve
+
+
+def test_translations_keep_the_order_of_lines_and_do_not_depend_on_their_batch(
+    translation_settings: Settings, corpus: ParallelCorpus
+) -> None:
+    module = TranslationModule(translation_settings(Path("runs")), len(corpus.vocabulary), {})
+    translator = Translator(module.model.double(), corpus.vocabulary, BeamSettings(num_beams=3), max_pieces=20)
+    lines = ["cat dog", "", "bird " * 30, "river ⁂ stone", "cat"]
+    found, cut = translator.translate(lines, "de", keep_attention=True)
+    alone = [translator.translate([line], "de")[0][0] for line in lines]
+    for together, single in zip(found, alone, strict=True):
+        assert [one.text for one in together] == [one.text for one in single]
+        assert [one.score for one in together] == pytest.approx([one.score for one in single], abs=1e-9)
+    assert [one.text for one in found[1]] == [""]
+    assert cut == [2]
+    best = found[0][0]
+    assert best.attention is not None
+    assert best.attention.shape == (len(best.pieces), len(best.source))
+    assert best.source[-1] == "</s>"
