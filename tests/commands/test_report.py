@@ -49,9 +49,11 @@ def test_written_files_are_current_until_a_record_changes(results: Path, capsys:
     assert report.main(["--check", *arguments]) == 0
     assert "80.00 ± 0.00 (2)" in (results / "tables" / "table_7_pocket.md").read_text()
     written = {path.name for folder in ("tables", "figures") for path in (results / folder).iterdir()}
-    names = ("figure_2_left", "figure_2_right", "figure_3", "learning_curves")
+    names = ("figure_2_left", "figure_2_right", "figure_3", "learning_curves", "figure_4_en_de", "figure_4_en_fr")
     drawings = {f"{name}_pocket.{suffix}" for name in names for suffix in ("svg", "png")}
-    texts = {f"{name}_pocket.md" for name in ("table_1", "table_6", "table_7", "table_8", "claims")}
+    texts = {
+        f"{name}_pocket.md" for name in ("table_1", "table_2", "table_3", "table_6", "table_7", "table_8", "claims")
+    }
     assert written == {*texts, *drawings}
 
     changed = record("moe_4", seed=0, metrics={"test_perplexity": 79.0})
