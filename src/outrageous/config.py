@@ -171,6 +171,7 @@ def settings_identity(settings: dict[str, Any]) -> dict[str, Any]:
     added = (
         {("optim", "experts"): "adam", ("optim", "experts_learning_rate"): None}
         | {("model", "project_lstm"): False, ("moe", "recompute"): False},
+        {("optim", "tables"): "adam"},
     )
     optim, model = dict(settings["optim"]), dict(settings["model"])
     sections = {"optim": optim, "model": model, "moe": dict(model["moe"] or {})}
@@ -251,6 +252,15 @@ class ExpertOptimizer(Enum):
     gradient_free = "gradient_free"
 
 
+class TableOptimizer(Enum):
+    """How the tables of a language model, embedding and softmax, are updated: by Adam as all others, by Adam on the
+    rows alone that a batch uses, or with its state factored."""
+
+    adam = "adam"
+    sparse_adam = "sparse_adam"
+    factored_adam = "factored_adam"
+
+
 @dataclass
 class OptimizerConfig:
     """Adam.
@@ -261,6 +271,7 @@ class OptimizerConfig:
         max_grad_norm: gradients are scaled down to this norm, over all parameters together; null for no limit.
         experts: the optimizer of experts' weights.
         experts_learning_rate: theirs, where it is not that of the rest: a stack of several layers bears less.
+        tables: the optimizer of embedding and softmax, a row a word; of language models only.
     """
 
     learning_rate: float
@@ -270,6 +281,7 @@ class OptimizerConfig:
     max_grad_norm: float | None
     experts: ExpertOptimizer = ExpertOptimizer.adam
     experts_learning_rate: float | None = None
+    tables: TableOptimizer = TableOptimizer.adam
 
 
 @dataclass

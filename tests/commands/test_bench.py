@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from outrageous.commands.bench import main
+from outrageous.training import corpus_benchmark
 
 
 def settings(tiny_corpus: list[str]) -> list[str]:
@@ -93,9 +94,62 @@ def test_what_memory_savings_save_and_cost(
     assert (folder / "memory.md").read_text() in capsys.readouterr().out
 
 
+def test_corpora_prepared_and_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(corpus_benchmark, "SECONDS_BETWEEN_LOOKS", 0.02)
+    assert main(["data", "words=5000,20000", "types=200", "--save"]) == 0
+    folder = tmp_path / "results" / "benchmarks"
+    figures = json.loads((folder / "data.json").read_text())["figures"]
+    small, large = figures["preparations"]
+    # Of 20,000 words and line breaks, 24.4 words in 25.4; and two held-out shards of a tenth each.
+    assert large["words"] == pytest.approx(1.2 * 20_000 * 24.4 / 25.4, rel=0.05)
+    assert small["words"] == pytest.approx(large["words"] / 4, rel=0.1)
+    assert all(entry["seconds"] > 0 and entry["memory"] > 10**7 for entry in (small, large))
+    assert figures["batches"]["seconds_to_first"] > 0
+    assert figures["batches"]["words_per_second"] > 0
+    assert figures["batches"]["memory"] > 10**7
+    assert (folder / "data.md").read_text() in capsys.readouterr().out
+    assert list((tmp_path / "outputs").iterdir()) == []
+
+
+def test_corpora_that_the_disk_has_no_room_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        main(["data", "words=1000000000000000"])
+    assert stop.value.code == 2
+    assert "GB are free: make room, or lower words=" in capsys.readouterr().err
+
+
+def test_a_step_with_each_optimizer_of_the_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = ["vocabulary", "types=3000", "tokens=50", "d_model=8", "sampled=4", "--rounds", "1", "--save"]
+    assert main(arguments) == 0
+    folder = tmp_path / "results" / "benchmarks"
+    figures = json.loads((folder / "vocabulary.json").read_text())["figures"]
+    assert figures["table_parameters"] == 2 * 3000 * 8
+    adam, sparse, factored = figures["rows"]
+    assert [row["optimizer"] for row in figures["rows"]] == ["adam", "sparse_adam", "factored_adam"]
+    assert adam["gradients"] == adam["weights"] == 4 * figures["parameters"]
+    # Of two tables of 3,000 rows at most 50 and 50 + 4 have a gradient, with a number of 8 bytes each.
+    others = 4 * (figures["parameters"] - figures["table_parameters"])
+    assert others < sparse["gradients"] <= others + (50 + 54) * (4 * 8 + 8)
+    assert sparse["state"] == pytest.approx(adam["state"], abs=100)
+    assert factored["state"] == pytest.approx(adam["state"] - 4 * 2 * (2 * 3000 * 8 - 3000 - 8), abs=100)
+    assert all(row["step"] > 0 for row in figures["rows"])
+    assert (folder / "vocabulary.md").read_text() in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["vocabulary", "types=100", "sampled=100"], "sampled=100: must be fewer than types=100"),
+        (["data", "types=5,6"], "types=5,6: one number only"),
         (["layer", "lm/moe_32"], "lm/moe_32 is no size; give experts=…, tokens=…"),
         (["layer", "expert=4"], "expert=4 is no size"),
         (["layer", "experts=4,x"], "experts=4,x: needs positive whole numbers"),

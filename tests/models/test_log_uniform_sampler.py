@@ -43,7 +43,7 @@ def test_sample_equals_drawing_one_at_a_time(data: st.DataObject, num_classes: i
 
 def test_draws_follow_the_distribution() -> None:
     num_classes, num_draws = 50, 400_000
-    drawn = LogUniformSampler(num_classes, 10)._draw(num_draws, CPU)
+    drawn = LogUniformSampler(num_classes, 10).draw(num_draws, CPU)
     counts = torch.bincount(drawn, minlength=num_classes).double()
     expected = num_draws * torch.tensor([p(k, num_classes) for k in range(num_classes)], dtype=torch.float64)
     assert expected.sum().item() == pytest.approx(num_draws)  # p adds up to one
@@ -66,7 +66,7 @@ def test_the_largest_uniform_number_is_a_class(monkeypatch: pytest.MonkeyPatch) 
         largest = torch.full((4,), 1 - 2**-53, dtype=torch.float64)
         with monkeypatch.context() as patch:
             patch.setattr(torch, "rand", lambda *_, largest=largest, **__: largest)
-            assert LogUniformSampler(num_classes, 2)._draw(4, CPU).tolist() == [num_classes - 1] * 4
+            assert LogUniformSampler(num_classes, 2).draw(4, CPU).tolist() == [num_classes - 1] * 4
 
 
 def test_a_sample_depends_on_the_seed_alone() -> None:
@@ -107,7 +107,7 @@ def test_expected_count_keeps_its_precision_for_the_rarest_class() -> None:
 def test_expected_count_is_how_often_a_class_is_found() -> None:
     num_classes, num_tries, num_samples = 30, 12, 20_000
     sampler = LogUniformSampler(num_classes, 8)
-    drawn = sampler._draw(num_tries * num_samples, CPU).view(num_samples, num_tries)
+    drawn = sampler.draw(num_tries * num_samples, CPU).view(num_samples, num_tries)
     found = torch.zeros(num_samples, num_classes).scatter(1, drawn, 1.0).mean(dim=0)
     count = sampler.expected_count(torch.arange(num_classes), torch.tensor(num_tries))
     assert_close(found, count, rtol=0, atol=0.015)  # standard error at most 0.0035

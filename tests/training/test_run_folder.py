@@ -51,6 +51,7 @@ def test_what_changes_no_result_leaves_the_hash_alone(settings: Settings, overri
         "optim.learning_rate=0.5",
         "optim.experts=factored_adam",
         "optim.experts_learning_rate=0.5",
+        "optim.tables=sparse_adam",
         "model.project_lstm=true",
         "model.moe.recompute=true",
         "schedule.warmup_steps=3",

@@ -5,10 +5,16 @@ python -m outrageous.commands.bench step lm/moe_1_wide lm/moe_32   whole trainin
 python -m outrageous.commands.bench layer                          one MoE layer, what bounds it, other packages' layers
 python -m outrageous.commands.bench cost                           one layer against the number of experts
 python -m outrageous.commands.bench memory                         what each memory saving of appendix D saves and costs
+python -m outrageous.commands.bench data                           corpora prepared and read: three sizes, up to 1.7 GB
+python -m outrageous.commands.bench vocabulary                     a step with 793,471 words, by the tables' optimizer
 
 Prints medians and ratios; --save also writes them to results/benchmarks/, with commit, versions and hardware. Further
 arguments with = are settings: for batching and step as outrageous-train takes them, for the others sizes, such as
 experts=4,32 tokens=2048,8192 d_model=512 d_hidden=1024 k=4.
+
+`data` needs 7 GB under outputs/ while it runs, and perhaps 15 to 40 minutes on two idle cores; `vocabulary` needs 16 GB
+of memory and perhaps 5 to 15 minutes: neither has been timed at these sizes. Smaller: data words=2000000,4000000
+types=50000; vocabulary types=50000 tokens=512.
 """
 
 import argparse
@@ -23,11 +29,13 @@ from typing import Any
 from outrageous.commands.errors import one_clear_message
 from outrageous.errors import UserError
 
-ROUNDS = {"batching": 5, "step": 30, "layer": 3, "cost": 3, "memory": 5}
+ROUNDS = {"batching": 5, "step": 30, "layer": 3, "cost": 3, "memory": 5, "data": 1, "vocabulary": 3}
 SIZES = {
     "layer": {"experts": [4, 32, 256, 1024], "tokens": [2048, 8192], "d_model": [512], "d_hidden": [1024], "k": [4]},
     "cost": {"experts": [16, 64, 256, 1024], "tokens": [8192], "d_model": [512], "d_hidden": [1024], "k": [4]},
     "memory": {"experts": [256], "tokens": [2048], "d_model": [512], "d_hidden": [1024], "k": [4]},
+    "data": {"words": [40_000_000, 120_000_000, 330_000_000], "types": [800_000]},
+    "vocabulary": {"types": [793_471], "tokens": [2048], "d_model": [512], "sampled": [8192]},
 }
 
 
@@ -51,7 +59,15 @@ def main(argv: list[str] | None = None) -> int:
     settings = [argument for argument in arguments.arguments if "=" in argument]
     if arguments.what == "step" and not experiments:
         raise UserError("step: name the experiments to compare, such as lm/moe_1_wide lm/moe_32")
-    measure = {"batching": _batching, "step": _step, "layer": _layer, "cost": _cost, "memory": _memory}[arguments.what]
+    measure = {
+        "batching": _batching,
+        "step": _step,
+        "layer": _layer,
+        "cost": _cost,
+        "memory": _memory,
+        "data": _data,
+        "vocabulary": _vocabulary,
+    }[arguments.what]
     content = _origin(arguments, sys.argv[1:] if argv is None else argv)
     files = measure(content, arguments, experiments, settings)
     if arguments.save:
@@ -167,8 +183,49 @@ def _memory(
     return {"memory.json": _json(content), "memory.md": text.encode()}
 
 
+def _data(
+    content: dict[str, Any], arguments: argparse.Namespace, experiments: list[str], settings: list[str]
+) -> dict[str, bytes]:
+    from outrageous.commands.compose import run_config
+    from outrageous.results.corpus_tables import corpus_markdown
+    from outrageous.training.corpus_benchmark import measure_corpora
+
+    sizes = _sizes(arguments.what, [*experiments, *settings])
+    (num_types,) = sizes["types"]
+    config = run_config(["experiment=lm/moe_4", "scale=paper", "data=lm1b"]).data
+    content["figures"] = {"num_types": num_types} | measure_corpora(
+        config, sorted(sizes["words"]), num_types, arguments.rounds
+    )
+    text = corpus_markdown(content)
+    print(text, end="")
+    return {"data.json": _json(content), "data.md": text.encode()}
+
+
+def _vocabulary(
+    content: dict[str, Any], arguments: argparse.Namespace, experiments: list[str], settings: list[str]
+) -> dict[str, bytes]:
+    from outrageous.commands.compose import run_config
+    from outrageous.results.corpus_tables import vocabulary_markdown
+    from outrageous.training.vocabulary_benchmark import measure_vocabulary
+
+    sizes = _sizes(arguments.what, [*experiments, *settings])
+    (num_types,), (num_tokens,), (d_model,), (num_sampled,) = (sizes[name] for name in SIZES["vocabulary"])
+    if num_sampled >= num_types:
+        raise UserError(f"sampled={num_sampled}: must be fewer than types={num_types}")
+    config = run_config(
+        [
+            *("experiment=lm/moe_4", "scale=paper", f"scale.d_model={d_model}", f"model.num_sampled={num_sampled}"),
+            f"trainer.words_per_batch={num_tokens}",
+        ]
+    )
+    content["figures"] = measure_vocabulary(config, num_types, arguments.rounds, arguments.threads)
+    text = vocabulary_markdown(content)
+    print(text, end="")
+    return {"vocabulary.json": _json(content), "vocabulary.md": text.encode()}
+
+
 def _sizes(what: str, settings: list[str]) -> dict[str, list[int]]:
-    """The sizes of `what`, as the settings change them: only experts and tokens may be several, and tokens of layer."""
+    """The sizes of `what`, as the settings change them: only experts, tokens of layer and words may be several."""
     sizes = dict(SIZES[what])
     for setting in settings:
         name, equals, value = setting.partition("=")
@@ -180,6 +237,8 @@ def _sizes(what: str, settings: list[str]) -> dict[str, list[int]]:
         if len(numbers) > 1 and len(SIZES[what][name]) == 1:
             raise UserError(f"{setting}: one number only")
         sizes[name] = [int(number) for number in numbers]
+    if "k" not in sizes:
+        return sizes
     if sizes["k"][0] > min(sizes["experts"]):
         raise UserError(f"k={sizes['k'][0]} experts a token, but experts={min(sizes['experts'])}: lower k")
     if what == "cost" and math.isqrt(sizes["k"][0]) ** 2 != sizes["k"][0]:

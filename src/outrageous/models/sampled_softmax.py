@@ -39,9 +39,9 @@ class LogUniformSampler:
 
     def sample(self, device: torch.device) -> Sample:
         """Draws with PyTorch's generator until S distinct classes are found."""
-        drawn = self._draw(2 * self.num_sampled, device)
+        drawn = self.draw(2 * self.num_sampled, device)
         while (first := _first_occurrences(drawn)).numel() < self.num_sampled:
-            drawn = torch.cat([drawn, self._draw(drawn.numel(), device)])
+            drawn = torch.cat([drawn, self.draw(drawn.numel(), device)])
         first = first[: self.num_sampled]
         return Sample(classes=drawn[first], num_tries=first[-1] + 1)
 
@@ -51,7 +51,8 @@ class LogUniformSampler:
         probability = torch.log1p(1 / (k + 1)) / math.log(self.num_classes + 1)
         return -torch.expm1(num_tries * torch.log1p(-probability)).float()
 
-    def _draw(self, num_draws: int, device: torch.device) -> Tensor:
+    def draw(self, num_draws: int, device: torch.device) -> Tensor:
+        """Classes [num_draws], any of them several times."""
         # float64: in float32 u has 2^24 values, too few to reach every id of a large vocabulary.
         u = torch.rand(num_draws, dtype=torch.float64, device=device)
         classes = torch.exp(u * math.log(self.num_classes + 1)).long() - 1
@@ -103,12 +104,17 @@ class FullSoftmax(nn.Module):
 
 
 class VocabularySoftmax(FullSoftmax):
-    """With both ways to compute the negative log-likelihood of targets: in full, and over sampled classes."""
+    """With both ways to compute the negative log-likelihood of targets: in full, and over sampled classes.
+
+    Attributes:
+        sparse: whether the gradient of `weight` is a sparse tensor, of the rows that a loss over sampled classes uses.
+    """
 
     def __init__(self, num_classes: int, d_model: int, num_sampled: int) -> None:
         """Raises ValueError if num_sampled does not fit num_classes."""
         super().__init__(num_classes, d_model)
         self.sampler = LogUniformSampler(num_classes, num_sampled)
+        self.sparse = False
 
     def sampled_loss(self, hidden: Tensor, target: Tensor) -> Tensor:
         """Mean cross-entropy over the true class and S sampled ones; no likelihood, so no perplexity follows from it.
@@ -125,9 +131,12 @@ class VocabularySoftmax(FullSoftmax):
         equal to a row's target are left out of that row."""
         log_q_target = self.sampler.expected_count(target, sample.num_tries).log()  # [T]
         log_q_sample = self.sampler.expected_count(sample.classes, sample.num_tries).log()  # [S]
-        true_logit = (hidden * F.embedding(target, self.weight)).sum(dim=1) + self.bias[target] - log_q_target
+        # Looked up at once: each look-up of its own would make a gradient as large as the table.
+        rows = F.embedding(torch.cat([target, sample.classes]), self.weight, sparse=self.sparse)
+        of_target, of_sample = rows.split([len(target), len(sample.classes)])  # [T, D], [S, D]
+        true_logit = (hidden * of_target).sum(dim=1) + self.bias[target] - log_q_target
         # log Q spans many times what it must be exact to: it is subtracted after a product in bfloat16, not within.
-        sampled_logits = F.linear(hidden, F.embedding(sample.classes, self.weight))  # [T, S]
+        sampled_logits = F.linear(hidden, of_sample)  # [T, S]
         sampled_logits = sampled_logits + (self.bias[sample.classes] - log_q_sample)
         row, column = _accidental_hits(target, sample.classes)
         sampled_logits[row, column] = -torch.inf

@@ -2,7 +2,15 @@
 
 import math
 
-from outrageous.config import AnyRunConfig, ExpertOptimizer, FlatScheduleConfig, OptimizerConfig, TrainerConfig
+from outrageous.config import (
+    AnyRunConfig,
+    ExpertOptimizer,
+    FlatScheduleConfig,
+    OptimizerConfig,
+    RunConfig,
+    TableOptimizer,
+    TrainerConfig,
+)
 from outrageous.errors import UserError
 from outrageous.results.records import SCALES
 
@@ -23,6 +31,8 @@ def check_settings(config: AnyRunConfig) -> None:
     _check_optimizer(config.optim)
     if config.optim.experts is not ExpertOptimizer.adam and config.model.moe is None:
         raise UserError(f"optim.experts={config.optim.experts.value}: {config.name} has no experts; set optim=adam")
+    if config.optim.tables is not TableOptimizer.adam and not isinstance(config, RunConfig):
+        raise UserError(f"optim.tables={config.optim.tables.value}: of language models only; set optim.tables=adam")
     for name in ("w_importance", "w_load"):
         value = getattr(config.balance, name)
         _require(0 <= value < math.inf, f"balance.{name}", value, "at least 0")

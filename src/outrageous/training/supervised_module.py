@@ -17,6 +17,7 @@ from outrageous.models.gnmt import TranslationModel
 from outrageous.models.language_model import LanguageModel
 from outrageous.moe import MoEReport, balancing_loss, utilisation
 from outrageous.optim.build import build_optimizer
+from outrageous.optim.clipping import gradients_of, scale_to_norm
 from outrageous.optim.schedules import warmup_then_inverse_sqrt
 from outrageous.training.checkpoints import StampedModule
 
@@ -80,7 +81,7 @@ class SupervisedModule(StampedModule):
     def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *_: Any, **__: Any) -> None:
         """Raises UserError on a gradient that is not finite: before it can reach the weights."""
         self.learning_rate = optimizer.param_groups[0]["lr"]
-        gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
+        gradients = gradients_of(self.parameters())
         norm = torch.nn.utils.get_total_norm(gradients)
         if not torch.isfinite(norm):
             raise UserError(
@@ -89,7 +90,7 @@ class SupervisedModule(StampedModule):
                 f"optim.learning_rate={self.optim.learning_rate} or optim.max_grad_norm={self.optim.max_grad_norm}"
             )
         if self.optim.max_grad_norm is not None:
-            torch.nn.utils.clip_grads_with_norm_(self.parameters(), self.optim.max_grad_norm, norm)
+            scale_to_norm(gradients, self.optim.max_grad_norm, norm)
         self.grad_norm = norm.item()
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
