@@ -60,7 +60,7 @@ def test_memory_for_several_numbers_of_devices(capsys: pytest.CaptureFixture[str
     [
         (["lm/moe_33"], "no size of lm/moe_33 is printed; --devices predicts its memory"),
         (["lm/moe_33", "--devices", "1"], "there is no experiment/lm/moe_33"),
-        (["mt/moe_2048_h", "--devices", "1"], "mt/moe_2048_h_en_de is a translation model: this is of language models only"),
+        (["mt/moe_2048_h", "--devices", "1"], "mt/moe_2048_h_en_de is a translation model: this is of language models"),
         (["lm/moe_32", "--save"], "--save writes the rows of all experiments: name none"),
         (["lm/moe_32", "--scale", "pocket"], "--scale pocket: what is printed is of scale paper"),
         (["--devices", "0"], "--devices: '0': must be whole numbers from 1"),
