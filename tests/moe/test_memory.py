@@ -185,9 +185,10 @@ def in_ddp(folder: Path, bucket_view: bool) -> None:
 
 @pytest.mark.parametrize("bucket_view", [False, True])
 def test_data_parallel_training_with_kept_memory_is_training(tmp_path: Path, bucket_view: bool) -> None:
-    child = multiprocessing.get_context("fork").Process(target=in_ddp, args=(tmp_path, bucket_view))
+    # Spawned: a forked child that computes with several threads may wait for ever for those of its parent.
+    child = multiprocessing.get_context("spawn").Process(target=in_ddp, args=(tmp_path, bucket_view), daemon=True)
     child.start()
-    child.join(60)
+    child.join()  # the test's own time limit ends a child that hangs
     assert child.exitcode == 0
     expected = train(build(keep_memory=False), simple, set_to_none=True)
     torch.testing.assert_close(torch.load(tmp_path / "seen.pt"), expected)
