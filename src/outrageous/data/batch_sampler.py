@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from outrageous.errors import UserError
 
 
 class BatchSampler(Sampler[NDArray[np.int64]], ABC):
-    """Index arrays of batches: the items of an epoch in the order that `_order` gives, cut where `_cut` says.
+    """Index arrays of batches: the items of an epoch in the order that `_order` gives, cut into batches.
 
     The cuts are the same in every epoch, so each has as many batches; with `shuffle` the order within an epoch and that
     of its batches are drawn from (seed, epoch).
@@ -26,8 +26,20 @@ class BatchSampler(Sampler[NDArray[np.int64]], ABC):
 
     items = "items"  # what a batch is made of, in messages
 
-    def __init__(self, words_per_batch: int, *, shuffle: bool, seed: int, rank: int, world_size: int) -> None:
-        """Plan the batches. Subclasses first set what `_cut` and `_order` need.
+    def __init__(
+        self,
+        words_per_batch: int,
+        cut: Callable[[int], NDArray[np.int64]],
+        *,
+        shuffle: bool,
+        seed: int,
+        rank: int,
+        world_size: int,
+    ) -> None:
+        """Plan the batches.
+
+        Args:
+            cut: from the most words of a batch, where batches begin, and the end of the last: [batches + 1]. Not kept.
 
         Raises:
             UserError: `words_per_batch` leaves a batch with fewer items than there are ranks.
@@ -35,7 +47,7 @@ class BatchSampler(Sampler[NDArray[np.int64]], ABC):
         assert 0 <= rank < world_size, f"rank {rank} of {world_size}"
         if words_per_batch < 1:
             raise UserError(f"words_per_batch={words_per_batch} must be at least 1")
-        self._cuts = self._cut(words_per_batch)
+        self._cuts = cut(words_per_batch)
         fewest = np.diff(self._cuts).min() if len(self) else 0
         if fewest < world_size:
             raise UserError(
@@ -48,10 +60,6 @@ class BatchSampler(Sampler[NDArray[np.int64]], ABC):
         self._world_size = world_size
         self._epoch = 0
         self.start_batch = 0
-
-    @abstractmethod
-    def _cut(self, words_per_batch: int) -> NDArray[np.int64]:
-        """Where batches of at most so many words begin, and the end of the last: [batches + 1]."""
 
     @abstractmethod
     def _order(self, generator: np.random.Generator | None) -> NDArray[np.integer]:

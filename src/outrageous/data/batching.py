@@ -93,10 +93,14 @@ class BudgetBatchSampler(BatchSampler):
             UserError: `words_per_batch` leaves a batch with fewer sentences than there are ranks.
         """
         self._lengths = lengths
-        super().__init__(words_per_batch, shuffle=shuffle, seed=seed, rank=rank, world_size=world_size)
-
-    def _cut(self, words_per_batch: int) -> NDArray[np.int64]:
-        return _cut(np.sort(self._lengths)[::-1], words_per_batch)
+        super().__init__(
+            words_per_batch,
+            lambda budget: _cut(np.sort(lengths)[::-1], budget),
+            shuffle=shuffle,
+            seed=seed,
+            rank=rank,
+            world_size=world_size,
+        )
 
     def _order(self, generator: np.random.Generator | None) -> NDArray[np.int32]:
         sentences = np.arange(len(self._lengths), dtype=np.int32)  # half the memory of int64, and 2 billion are enough

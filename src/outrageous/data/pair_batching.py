@@ -47,12 +47,16 @@ class PairBatchSampler(BatchSampler):
             UserError: `words_per_batch` leaves a batch with fewer pairs than there are ranks.
         """
         self._lengths = np.stack([pairs.source.lengths, pairs.target.lengths])  # [2, pairs]
-        self._candidates, self._first, self._num, self._bounds = _places(self._lengths, pairs.rows_of, weights or {})
-        self._kind = np.cumsum(np.any(np.diff(self._bounds, prepend=0), axis=0))  # equal where places are alike
-        super().__init__(words_per_batch, shuffle=shuffle, seed=seed, rank=rank, world_size=world_size)
-
-    def _cut(self, words_per_batch: int) -> NDArray[np.int64]:
-        return _cut(self._bounds, words_per_batch)
+        self._candidates, self._first, self._num, bounds = _places(self._lengths, pairs.rows_of, weights or {})
+        self._kind = np.cumsum(np.any(np.diff(bounds, prepend=0), axis=0))  # equal where places are alike
+        super().__init__(
+            words_per_batch,
+            lambda budget: _cut(bounds, budget),
+            shuffle=shuffle,
+            seed=seed,
+            rank=rank,
+            world_size=world_size,
+        )
 
     def _order(self, generator: np.random.Generator | None) -> NDArray[np.int64]:
         if generator is None:

@@ -3,6 +3,7 @@
 Axes: B sentences, L longest source sentence, Q queries of each, D d_model.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -28,7 +29,7 @@ class Memory:
         return Memory(self.values[rows], self.keys[rows], self.mask[rows])
 
 
-class Attention(nn.Module):
+class Attention(nn.Module, ABC):
     """The weights are a softmax of A(x_i, y_j) over the source positions i, the context is the encoder's outputs' mean
     by these weights.
 
@@ -52,13 +53,13 @@ class Attention(nn.Module):
         weights = scores.softmax(dim=2)
         return weights @ memory.values, weights
 
+    @abstractmethod
     def _keys(self, encoded: Tensor) -> Tensor:
         """[B, L, D] -> [B, L, D]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _scores(self, queries: Tensor, keys: Tensor) -> Tensor:
         """A(x_i, y_j) of all pairs: queries [B, Q, D], keys [B, L, D] -> [B, Q, L]."""
-        raise NotImplementedError
 
 
 class MultiplicativeAttention(Attention):
