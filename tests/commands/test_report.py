@@ -116,6 +116,15 @@ def test_smoke_is_no_reference_and_every_other_scale_has_its_own_files(results: 
     assert "12.34 (1)" in tables["table_7_paper.md"]
 
 
+def test_a_scale_beyond_pocket_shows_the_tables_that_it_has_rows_of(results: Path) -> None:
+    write_record(
+        record("moe_32", scale="workstation"), results / "records" / "lm" / "moe_32" / "workstation" / "seed_0"
+    )
+    names = {path.name for path in report.reference_files(results) if "workstation" in path.name}
+    assert {"table_7_workstation.md", "claims_workstation.md", "learning_curves_workstation.svg"} <= names
+    assert not {"table_2_workstation.md", "table_8_workstation.md", "figure_3_workstation.svg"} & names
+
+
 def test_a_users_mistake_is_one_line(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = results / "records" / "lm" / "moe_4" / "pocket" / "seed_0" / "record.json"
     path.write_text(path.read_text()[:100])

@@ -76,8 +76,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def reference_files(results: Path) -> dict[Path, bytes]:
-    """What results/tables, results/figures and the README should hold: path to content, for pocket and every scale with
-    records, smoke excepted.
+    """What results/tables, results/figures and the README should hold: path to content. For pocket scale all of it, for
+    every other scale but smoke what there are records of.
 
     Raises UserError for an unreadable record or published table, and for seeds of one row with different configs.
     """
@@ -95,8 +95,14 @@ def reference_files(results: Path) -> dict[Path, bytes]:
         if scale == "pocket":
             table = tables.make_table(TABLE_7, published, scale, ours)
             files |= _readme(results.parent / "README.md", table)
-        forms, drawn = (*PAPER_TABLES, *TRANSLATION_TABLES), list(PAPER_FIGURES.values())
-        curves = (LEARNING_CURVES, *FIGURE_4)
+        rows = {record.row for record in reference if record.scale == scale}
+        forms = [
+            form
+            for form in (*PAPER_TABLES, *TRANSLATION_TABLES)
+            if scale == "pocket" or rows & {form.row_of(cells) for cells in form.printed_rows(published)}
+        ]
+        drawn = [figure for figure in PAPER_FIGURES.values() if figure.table in forms]
+        curves = [each for each in (LEARNING_CURVES, *FIGURE_4) if each.table in forms]
         contents = make_exhibits(forms, drawn, curves, published, scale, ours, COMMAND)
         for name, content in contents.items():
             files[results / ("tables" if name.endswith(".md") else "figures") / name] = content

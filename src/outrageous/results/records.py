@@ -14,7 +14,7 @@ from outrageous.results.decoding import decode
 from outrageous.results.files import read_text, write_bytes
 from outrageous.results.provenance import Hardware
 
-SCALES = ("smoke", "pocket", "paper")
+SCALES = ("smoke", "pocket", "workstation", "paper")
 FILE_NAME = "record.json"
 
 

@@ -20,6 +20,8 @@ CAVEATS = {
     "smoke": "The smoke scale only shows that every part runs: **its perplexities mean nothing**; it has no reference.",
     "pocket": "**Not comparable with the printed column in absolute terms**: the pocket scale trains far smaller "
     "models on another, far smaller corpus. Compare the rows of a column with each other.",
+    "workstation": "**Not comparable with the printed column in absolute terms**: the workstation scale trains smaller "
+    "models on another, far smaller corpus, the pocket scale's. Compare the rows of a column with each other.",
     "paper": "The paper scale has the paper's sizes and budgets; it compares with the printed column only where the "
     "corpus is One Billion Word, which the data fingerprints below tell.",
 }
