@@ -18,25 +18,19 @@ types=50000; vocabulary types=50000 tokens=512.
 """
 
 import argparse
-import json
-import math
 import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from outrageous.commands.bench_corpora import bench_data, bench_vocabulary
+from outrageous.commands.bench_layers import bench_cost, bench_layer, bench_memory
+from outrageous.commands.bench_sizes import as_json
 from outrageous.commands.errors import one_clear_message
 from outrageous.errors import UserError
 
 ROUNDS = {"batching": 5, "step": 30, "layer": 3, "cost": 3, "memory": 5, "data": 1, "vocabulary": 3}
-SIZES = {
-    "layer": {"experts": [4, 32, 256, 1024], "tokens": [2048, 8192], "d_model": [512], "d_hidden": [1024], "k": [4]},
-    "cost": {"experts": [16, 64, 256, 1024], "tokens": [8192], "d_model": [512], "d_hidden": [1024], "k": [4]},
-    "memory": {"experts": [256], "tokens": [2048], "d_model": [512], "d_hidden": [1024], "k": [4]},
-    "data": {"words": [40_000_000, 120_000_000, 330_000_000], "types": [800_000]},
-    "vocabulary": {"types": [793_471], "tokens": [2048], "d_model": [512], "sampled": [8192]},
-}
 
 
 @one_clear_message
@@ -62,11 +56,11 @@ def main(argv: list[str] | None = None) -> int:
     measure = {
         "batching": _batching,
         "step": _step,
-        "layer": _layer,
-        "cost": _cost,
-        "memory": _memory,
-        "data": _data,
-        "vocabulary": _vocabulary,
+        "layer": bench_layer,
+        "cost": bench_cost,
+        "memory": bench_memory,
+        "data": bench_data,
+        "vocabulary": bench_vocabulary,
     }[arguments.what]
     content = _origin(arguments, sys.argv[1:] if argv is None else argv)
     files = measure(content, arguments, experiments, settings)
@@ -117,133 +111,7 @@ def _prepare(arguments: argparse.Namespace, experiments: list[str], settings: li
 def _lines(content: dict[str, Any], arguments: argparse.Namespace, figures: dict[str, float]) -> dict[str, bytes]:
     for name, value in figures.items():
         print(f"{name:45} {value:,.0f}" if value > 100 else f"{name:45} {value:.4f}")
-    return {f"{arguments.what}_{arguments.scale}.json": _json(content | {"figures": figures})}
-
-
-def _layer(
-    content: dict[str, Any], arguments: argparse.Namespace, experiments: list[str], settings: list[str]
-) -> dict[str, bytes]:
-    from outrageous.results.layer_tables import layer_markdown
-    from outrageous.training.contestants import LayerSize
-    from outrageous.training.layer_benchmark import measure_layer, measure_peaks
-    from outrageous.training.libraries import set_up_cpu
-    from outrageous.training.peers import versions
-
-    set_up_cpu(arguments.threads)
-    sizes = _sizes(arguments.what, [*experiments, *settings])
-    (d_model,), (d_hidden,), (k,) = sizes["d_model"], sizes["d_hidden"], sizes["k"]
-    content["versions"] |= versions()
-    figures: dict[str, list[Any]] = {"sizes": [], "peaks": []}
-    content["figures"] = figures
-    for num_experts in sizes["experts"]:
-        for num_tokens in sizes["tokens"]:
-            size = LayerSize(num_experts, num_tokens, d_model, d_hidden, k)
-            figures["sizes"].append(measure_layer(size, arguments.rounds))
-    for num_experts in sizes["experts"]:
-        size = LayerSize(num_experts, max(sizes["tokens"]), d_model, d_hidden, k)
-        figures["peaks"].append(asdict(size) | {"bytes": measure_peaks(size)})
-    text = layer_markdown(content)
-    print(text, end="")
-    return {"layer.json": _json(content), "layer.md": text.encode()}
-
-
-def _cost(
-    content: dict[str, Any], arguments: argparse.Namespace, experiments: list[str], settings: list[str]
-) -> dict[str, bytes]:
-    from outrageous.results.cost_figure import cost_figure
-    from outrageous.results.layer_tables import cost_markdown
-    from outrageous.training.contestants import LayerSize
-    from outrageous.training.gating_benchmark import measure_cost
-    from outrageous.training.libraries import set_up_cpu
-
-    set_up_cpu(arguments.threads)
-    sizes = _sizes(arguments.what, [*experiments, *settings])
-    (num_tokens,), (d_model,), (d_hidden,), (k,) = (sizes[name] for name in ("tokens", "d_model", "d_hidden", "k"))
-    size = LayerSize(max(sizes["experts"]), num_tokens, d_model, d_hidden, k)
-    content["figures"] = measure_cost(size, sizes["experts"], arguments.rounds)
-    text, drawing = cost_markdown(content), cost_figure(content)
-    print(text, end="")
-    return {"cost.json": _json(content), "cost.md": text.encode(), "cost.svg": drawing.svg, "cost.png": drawing.png}
-
-
-def _memory(
-    content: dict[str, Any], arguments: argparse.Namespace, experiments: list[str], settings: list[str]
-) -> dict[str, bytes]:
-    from outrageous.results.savings_table import savings_markdown
-    from outrageous.training.contestants import LayerSize
-    from outrageous.training.memory_benchmark import measure_savings
-
-    sizes = _sizes(arguments.what, [*experiments, *settings])
-    (num_experts,), (num_tokens,) = sizes["experts"], sizes["tokens"]
-    (d_model,), (d_hidden,), (k,) = sizes["d_model"], sizes["d_hidden"], sizes["k"]
-    size = LayerSize(num_experts, num_tokens, d_model, d_hidden, k)
-    content["figures"] = measure_savings(size, arguments.rounds, arguments.threads)
-    text = savings_markdown(content)
-    print(text, end="")
-    return {"memory.json": _json(content), "memory.md": text.encode()}
-
-
-def _data(
-    content: dict[str, Any], arguments: argparse.Namespace, experiments: list[str], settings: list[str]
-) -> dict[str, bytes]:
-    from outrageous.commands.compose import run_config
-    from outrageous.results.corpus_tables import corpus_markdown
-    from outrageous.training.corpus_benchmark import measure_corpora
-
-    sizes = _sizes(arguments.what, [*experiments, *settings])
-    (num_types,) = sizes["types"]
-    config = run_config(["experiment=lm/moe_4", "scale=paper", "data=lm1b"]).data
-    content["figures"] = {"num_types": num_types} | measure_corpora(
-        config, sorted(sizes["words"]), num_types, arguments.rounds
-    )
-    text = corpus_markdown(content)
-    print(text, end="")
-    return {"data.json": _json(content), "data.md": text.encode()}
-
-
-def _vocabulary(
-    content: dict[str, Any], arguments: argparse.Namespace, experiments: list[str], settings: list[str]
-) -> dict[str, bytes]:
-    from outrageous.commands.compose import run_config
-    from outrageous.results.corpus_tables import vocabulary_markdown
-    from outrageous.training.vocabulary_benchmark import measure_vocabulary
-
-    sizes = _sizes(arguments.what, [*experiments, *settings])
-    (num_types,), (num_tokens,), (d_model,), (num_sampled,) = (sizes[name] for name in SIZES["vocabulary"])
-    if num_sampled >= num_types:
-        raise UserError(f"sampled={num_sampled}: must be fewer than types={num_types}")
-    config = run_config(
-        [
-            *("experiment=lm/moe_4", "scale=paper", f"scale.d_model={d_model}", f"model.num_sampled={num_sampled}"),
-            f"trainer.words_per_batch={num_tokens}",
-        ]
-    )
-    content["figures"] = measure_vocabulary(config, num_types, arguments.rounds, arguments.threads)
-    text = vocabulary_markdown(content)
-    print(text, end="")
-    return {"vocabulary.json": _json(content), "vocabulary.md": text.encode()}
-
-
-def _sizes(what: str, settings: list[str]) -> dict[str, list[int]]:
-    """The sizes of `what`, as the settings change them: only experts, tokens of layer and words may be several."""
-    sizes = dict(SIZES[what])
-    for setting in settings:
-        name, equals, value = setting.partition("=")
-        if name not in sizes or not equals:
-            raise UserError(f"{what}: {setting} is no size; give {', '.join(f'{known}=…' for known in sizes)}")
-        numbers = value.split(",")
-        if not all(number.isdecimal() and int(number) > 0 for number in numbers):
-            raise UserError(f"{setting}: needs positive whole numbers, separated by commas")
-        if len(numbers) > 1 and len(SIZES[what][name]) == 1:
-            raise UserError(f"{setting}: one number only")
-        sizes[name] = [int(number) for number in numbers]
-    if "k" not in sizes:
-        return sizes
-    if sizes["k"][0] > min(sizes["experts"]):
-        raise UserError(f"k={sizes['k'][0]} experts a token, but experts={min(sizes['experts'])}: lower k")
-    if what == "cost" and math.isqrt(sizes["k"][0]) ** 2 != sizes["k"][0]:
-        raise UserError(f"k={sizes['k'][0]}: a hierarchy of two equal levels needs a square, such as k=4")
-    return sizes
+    return {f"{arguments.what}_{arguments.scale}.json": as_json(content | {"figures": figures})}
 
 
 def _origin(arguments: argparse.Namespace, argv: list[str]) -> dict[str, Any]:
@@ -262,10 +130,6 @@ def _origin(arguments: argparse.Namespace, argv: list[str]) -> dict[str, Any]:
         "versions": software_versions(),
         "hardware": asdict(hardware(arguments.threads, accelerator)),
     }
-
-
-def _json(content: dict[str, Any]) -> bytes:
-    return (json.dumps(content, indent=1) + "\n").encode()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,73 @@
+"""Benchmarks of the layer: each returns the files to save, and prints what they say."""
+
+import argparse
+from dataclasses import asdict
+from typing import Any
+
+from outrageous.commands.bench_sizes import as_json, read_sizes
+
+
+def bench_layer(
+    content: dict[str, Any], arguments: argparse.Namespace, experiments: list[str], settings: list[str]
+) -> dict[str, bytes]:
+    """One MoE layer, what bounds it, other packages' layers."""
+    from outrageous.results.layer_tables import layer_markdown
+    from outrageous.training.contestants import LayerSize
+    from outrageous.training.layer_benchmark import measure_layer, measure_peaks
+    from outrageous.training.libraries import set_up_cpu
+    from outrageous.training.peers import versions
+
+    set_up_cpu(arguments.threads)
+    sizes = read_sizes(arguments.what, [*experiments, *settings])
+    (d_model,), (d_hidden,), (k,) = sizes["d_model"], sizes["d_hidden"], sizes["k"]
+    content["versions"] |= versions()
+    figures: dict[str, list[Any]] = {"sizes": [], "peaks": []}
+    content["figures"] = figures
+    for num_experts in sizes["experts"]:
+        for num_tokens in sizes["tokens"]:
+            size = LayerSize(num_experts, num_tokens, d_model, d_hidden, k)
+            figures["sizes"].append(measure_layer(size, arguments.rounds))
+    for num_experts in sizes["experts"]:
+        size = LayerSize(num_experts, max(sizes["tokens"]), d_model, d_hidden, k)
+        figures["peaks"].append(asdict(size) | {"bytes": measure_peaks(size)})
+    text = layer_markdown(content)
+    print(text, end="")
+    return {"layer.json": as_json(content), "layer.md": text.encode()}
+
+
+def bench_cost(
+    content: dict[str, Any], arguments: argparse.Namespace, experiments: list[str], settings: list[str]
+) -> dict[str, bytes]:
+    """One layer against the number of experts."""
+    from outrageous.results.cost_figure import cost_figure
+    from outrageous.results.layer_tables import cost_markdown
+    from outrageous.training.contestants import LayerSize
+    from outrageous.training.gating_benchmark import measure_cost
+    from outrageous.training.libraries import set_up_cpu
+
+    set_up_cpu(arguments.threads)
+    sizes = read_sizes(arguments.what, [*experiments, *settings])
+    (num_tokens,), (d_model,), (d_hidden,), (k,) = (sizes[name] for name in ("tokens", "d_model", "d_hidden", "k"))
+    size = LayerSize(max(sizes["experts"]), num_tokens, d_model, d_hidden, k)
+    content["figures"] = measure_cost(size, sizes["experts"], arguments.rounds)
+    text, drawing = cost_markdown(content), cost_figure(content)
+    print(text, end="")
+    return {"cost.json": as_json(content), "cost.md": text.encode(), "cost.svg": drawing.svg, "cost.png": drawing.png}
+
+
+def bench_memory(
+    content: dict[str, Any], arguments: argparse.Namespace, experiments: list[str], settings: list[str]
+) -> dict[str, bytes]:
+    """What each memory saving of appendix D saves and costs."""
+    from outrageous.results.savings_table import savings_markdown
+    from outrageous.training.contestants import LayerSize
+    from outrageous.training.memory_benchmark import measure_savings
+
+    sizes = read_sizes(arguments.what, [*experiments, *settings])
+    (num_experts,), (num_tokens,) = sizes["experts"], sizes["tokens"]
+    (d_model,), (d_hidden,), (k,) = sizes["d_model"], sizes["d_hidden"], sizes["k"]
+    size = LayerSize(num_experts, num_tokens, d_model, d_hidden, k)
+    content["figures"] = measure_savings(size, arguments.rounds, arguments.threads)
+    text = savings_markdown(content)
+    print(text, end="")
+    return {"memory.json": as_json(content), "memory.md": text.encode()}

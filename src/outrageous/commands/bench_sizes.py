@@ -1,0 +1,42 @@
+"""What benchmarks read and write: sizes on the command line, as `experts=4,32 tokens=2048`, and JSON."""
+
+import json
+import math
+from typing import Any
+
+from outrageous.errors import UserError
+
+SIZES = {
+    "layer": {"experts": [4, 32, 256, 1024], "tokens": [2048, 8192], "d_model": [512], "d_hidden": [1024], "k": [4]},
+    "cost": {"experts": [16, 64, 256, 1024], "tokens": [8192], "d_model": [512], "d_hidden": [1024], "k": [4]},
+    "memory": {"experts": [256], "tokens": [2048], "d_model": [512], "d_hidden": [1024], "k": [4]},
+    "data": {"words": [40_000_000, 120_000_000, 330_000_000], "types": [800_000]},
+    "vocabulary": {"types": [793_471], "tokens": [2048], "d_model": [512], "sampled": [8192]},
+}
+
+
+def read_sizes(what: str, settings: list[str]) -> dict[str, list[int]]:
+    """The sizes of `what`, as the settings change them: only experts, tokens of layer and words may be several."""
+    sizes = dict(SIZES[what])
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if name not in sizes or not equals:
+            raise UserError(f"{what}: {setting} is no size; give {', '.join(f'{known}=…' for known in sizes)}")
+        numbers = value.split(",")
+        if not all(number.isdecimal() and int(number) > 0 for number in numbers):
+            raise UserError(f"{setting}: needs positive whole numbers, separated by commas")
+        if len(numbers) > 1 and len(SIZES[what][name]) == 1:
+            raise UserError(f"{setting}: one number only")
+        sizes[name] = [int(number) for number in numbers]
+    if "k" not in sizes:
+        return sizes
+    if sizes["k"][0] > min(sizes["experts"]):
+        raise UserError(f"k={sizes['k'][0]} experts a token, but experts={min(sizes['experts'])}: lower k")
+    if what == "cost" and math.isqrt(sizes["k"][0]) ** 2 != sizes["k"][0]:
+        raise UserError(f"k={sizes['k'][0]}: a hierarchy of two equal levels needs a square, such as k=4")
+    return sizes
+
+
+def as_json(content: dict[str, Any]) -> bytes:
+    """What is saved of a benchmark, as a file."""
+    return (json.dumps(content, indent=1) + "\n").encode()
