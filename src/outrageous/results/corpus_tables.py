@@ -1,8 +1,9 @@
 """Speed and memory of corpora, and of the vocabulary's step, as Markdown, from what `outrageous-bench` saves."""
 
+from statistics import linear_regression
 from typing import Any
 
-from outrageous.results.layer_tables import exponent, markdown_table, origin
+from outrageous.results.layer_tables import markdown_table, origin
 
 OPTIMIZERS = {
     "adam": "Adam",
@@ -24,7 +25,7 @@ def corpus_markdown(content: dict[str, Any]) -> str:
         )
         for entry in preparations
     ]
-    grows = exponent({entry["words"]: entry["seconds"] for entry in preparations})
+    words, seconds = ([entry[name] for entry in preparations] for name in ("words", "seconds"))
     return "\n\n".join(
         [
             "# Preparing and reading a corpus",
@@ -34,12 +35,24 @@ def corpus_markdown(content: dict[str, Any]) -> str:
             "process included. Memory: of all its processes together, the highest of five looks a second; on Linux "
             "pages that several share count once.",
             markdown_table(["words", "text, GB", "seconds", "words/s", "memory, GB"], rows),
-            f"Seconds ∝ words^{grows:.2f}, a straight line fitted to the logarithms.",
+            _fit(words, seconds),
             f"Batches of {batches['words_per_batch']:,} words from the largest, one process: "
             f"{batches['words_per_second']:,.0f} words/s (median of {batches['num_epochs']} passes); the first "
             f"{batches['seconds_to_first']:.1f} s after the start of the process; at most "
             f"{batches['memory'] / 1e9:.2f} GB resident.\n",
         ]
+    )
+
+
+def _fit(words: list[int], seconds: list[float]) -> str:
+    """How well a straight line fits: time that is linear in the size, after some for the start."""
+    if len(words) < 3:
+        return "A straight line would fit fewer than three sizes exactly."
+    slope, start = linear_regression(words, seconds)
+    off = max(abs(start + slope * x - y) / y for x, y in zip(words, seconds, strict=True))
+    return (
+        f"Fitted by least squares: {start:.1f} s + {slope * 1e6:.3f} s for each million words; the size furthest from "
+        f"this line lies {off:.1%} off."
     )
 
 
