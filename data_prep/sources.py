@@ -20,11 +20,13 @@ class FileGroup:
         names: relative to the folder that the archive is unpacked to.
         lines: of all of them together, as `wc -l` counts; None where unknown.
         md5: of the file, where it is one and its sum is known.
+        reported_lines: where `lines` is unknown, what a secondary source says.
     """
 
     names: tuple[str, ...]
     lines: int | None
     md5: str | None
+    reported_lines: int | None = None
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,15 @@ def _source(
 
 
 def _group(
-    *, name: str, lines: int | None = None, md5: str | None = None, first: int | None = None, last: int | None = None
+    *,
+    name: str,
+    lines: int | None = None,
+    reported_lines: int | None = None,
+    md5: str | None = None,
+    first: int | None = None,
+    last: int | None = None,
 ) -> FileGroup:
-    if first is None or last is None:
-        return FileGroup((name,), lines, md5)
-    return FileGroup(tuple(name.format(number) for number in range(first, last + 1)), lines, md5)
+    names: tuple[str, ...] = (name,)
+    if first is not None and last is not None:
+        names = tuple(name.format(number) for number in range(first, last + 1))
+    return FileGroup(names, lines, md5, reported_lines)

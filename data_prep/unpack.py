@@ -118,6 +118,8 @@ def _check(archive: Path, source: Source, facts: dict[str, FileFacts]) -> None:
         num_lines = sum(facts[name].lines for name in group.names)
         if group.lines not in (None, num_lines):
             raise UserError(f"{wrong}: {what} has {num_lines:,} lines, not {group.lines:,}. {_DELETE}")
+        if group.reported_lines not in (None, num_lines):
+            print(f"{what} has {num_lines:,} lines; a secondary source reports {group.reported_lines:,}", flush=True)
         md5 = facts[group.names[0]].md5
         if group.md5 not in (None, md5):
             raise UserError(f"{wrong}: {what} has md5 {md5}, not {group.md5}. {_DELETE}")

@@ -2,6 +2,9 @@
 
 import os
 import random
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # Libraries read these when they are imported, and so do the commands that tests start.
@@ -45,6 +48,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("cuda"):
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """A function that gives a file system of its own of some size, as `64k`, and called again changes its size; skips
+    the test where none can be mounted."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = shutil.which("mount")
+
+    def of_size(size: str) -> Path:
+        options = f"size={size}" if not folder.is_mount() else f"remount,size={size}"
+        if mount is None or subprocess.run([mount, "-t", "tmpfs", "-o", options, "tmpfs", folder]).returncode:
+            pytest.skip("a small file system cannot be mounted here")
+        return folder
+
+    yield of_size
+    if folder.is_mount():
+        subprocess.run(["umount", folder], check=True)
 
 
 @pytest.fixture(scope="session")

@@ -16,9 +16,38 @@ def test_a_corpus_is_shown(tiny_corpus: list[str], capsys: pytest.CaptureFixture
     assert any(line.split()[:2] == ["64", "100.00%"] for line in shown.splitlines())  # all 64 words, and no others
     assert "fingerprint" in shown
     assert "###" in shown
-    assert shown.rstrip().splitlines()[-6] == "some of training"
+    *_, sample, svg, png = shown.rstrip().splitlines()
+    assert shown.rstrip().splitlines()[-8] == "some of training"
+    assert sample.startswith("  ")
+    assert "train: mean" in Path(svg.removeprefix("drawn: ")).read_text()
+    assert Path(png.removeprefix("drawn: ")).read_bytes().startswith(b"\x89PNG")
     assert main(["prepare", *settings]) == 0
     assert "words of training" in capsys.readouterr().out
+
+
+def test_a_corpus_of_pairs_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """40 pairs in 20 blocks, of which dev and test get two each; a word has no translation and one is too long."""
+    text = tmp_path / "pairs.tsv"
+    rows = [f"the {word}{word} is {word}\tdas {word}{word} ist {word}" for word in (f"w{i}x" for i in range(38))]
+    text.write_text("".join(f"{row}\n" for row in ["none\t", "a\t" + "b " * 120, *rows]))
+    settings = [
+        *("experiment=mt/moe_0", "scale=smoke", "data=pairs", "data.directions=[en-de]", f"data.path={text}"),
+        *("data.vocabulary_size=60", "data.block_lines=2", "data.dev_fraction=0.1", "data.test_fraction=0.1"),
+        f"paths.corpora={tmp_path}/corpora",
+    ]
+    assert main(["inspect", *settings]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    counts = {line.split()[0]: line for line in shown if line.split()[1:2] == ["en-de"]}
+    assert {part: line.split()[2] for part, line in counts.items()} == {"train": "30", "dev": "4", "test": "4"}
+    assert counts["train"].endswith("1 empty, 1 too_long")
+    assert counts["dev"].endswith("none")
+    assert any(line.startswith("wordpieces of a sentence (training targets): mean") for line in shown)
+    samples = shown[shown.index("some of training") + 1 : -2]
+    for source, target in zip(samples[::2], samples[1::2], strict=True):
+        assert target.split() == source.replace("the ", "das ").replace(" is ", " ist ").split()
+    assert Path(shown[-1].removeprefix("drawn: ")).read_bytes().startswith(b"\x89PNG")
+    assert main(["prepare", *settings]) == 0
+    assert "30 pairs of training" in capsys.readouterr().out
 
 
 def test_generated_text_can_be_prepared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,9 @@
 """A dataset of text streamed from a folder, as one from the hub is."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,6 +86,48 @@ def test_a_stream_that_was_broken_off_goes_on(
     assert {part: lines_of(files) for part, files in again.items()} == {
         part: lines_of(files) for part, files in whole.items()
     }
+
+
+def test_a_network_that_fails_loses_nothing_and_is_one_message(
+    config: CorpusConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the 100th row; and, when the command is given again, in the opening of the dataset."""
+    folder, open_dataset = tmp_path / "corpora", hub._open
+
+    class Failing:
+        def __init__(self, dataset: Any) -> None:
+            self.dataset = dataset
+
+        def state_dict(self) -> Any:
+            return self.dataset.state_dict()
+
+        def __iter__(self) -> Iterator[Any]:
+            for number, row in enumerate(self.dataset):
+                if number == 100:
+                    raise ConnectionError("Server Disconnected")
+                yield row
+
+    def fail(*_: object, **__: object) -> None:
+        raise ConnectionError("Network is unreachable")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(hub, "_open", lambda config: Failing(open_dataset(config)))
+        with pytest.raises(UserError, match=r"broke off: Server Disconnected. What came so far is kept"):
+            prepare_corpus(config, folder)
+    with monkeypatch.context() as patch:
+        patch.setattr("datasets.load_dataset", fail)
+        with pytest.raises(UserError, match=r"cannot open the dataset .*: Network is unreachable"):
+            prepare_corpus(config, folder)
+    written: list[int] = []
+    write = hub._write_shard
+
+    def write_again(texts: list[str], number: int, *rest: object) -> None:
+        written.append(number)
+        write(texts, number, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(hub, "_write_shard", write_again)
+    prepare_corpus(config, folder)
+    assert written == [1, 2]
 
 
 def test_it_is_prepared_with_a_vocabulary_of_the_size_asked_for(config: CorpusConfig, tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from outrageous.config import ParallelCorpusConfig
-from outrageous.data import parallel_build, parallel_corpus
+from outrageous.data import parallel_corpus
 from outrageous.data.packing import PackedSentences
-from outrageous.data.parallel_build import why_left_out
+from outrageous.data.pair_texts import why_left_out
 from outrageous.data.parallel_corpus import prepare_parallel
 from outrageous.errors import UserError
 
@@ -180,21 +180,6 @@ def test_the_same_text_prepared_twice_is_the_same(config: ParallelCorpusConfig, 
     assert files == sorted(file.name for file in other.iterdir())
     assert all((one / name).read_bytes() == (other / name).read_bytes() for name in files)
     assert "train.en-de.tsv" not in files
-
-
-@pytest.mark.parametrize("at", ["learn_wordpieces", "write_packed"])
-def test_an_interrupted_preparation_leaves_nothing(
-    at: str, config: ParallelCorpusConfig, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(parallel_build, at, interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            prepare_parallel(config, folder)
-    assert visible(folder) == []
-    assert len(prepare_parallel(config, folder).train) == 12
 
 
 @pytest.mark.parametrize("damage", ["truncate", "delete", "swap", "meta", "wordpieces", "other wordpieces"])

@@ -105,6 +105,7 @@ def test_one_process_makes_the_same_as_several(
     config: CorpusConfig, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepare_corpus(config, folder / "one")
+    monkeypatch.setattr(workers, "WORTH_PROCESSES", 0)
     monkeypatch.setattr(workers, "num_processes", lambda: 2)
     prepare_corpus(config, folder / "several")
     several, one = (next((folder / name).glob("shards-*")) for name in ("several", "one"))
@@ -163,6 +164,7 @@ def die(source: Path, target: Path) -> None:
 def test_a_killed_helper_is_one_message_and_nothing_is_lost(
     config: CorpusConfig, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(workers, "WORTH_PROCESSES", 0)
     monkeypatch.setattr(workers, "num_processes", lambda: 2)
     with monkeypatch.context() as patch:
         patch.setattr(sharded_build, "count_shard", die)
@@ -170,6 +172,30 @@ def test_a_killed_helper_is_one_message_and_nothing_is_lost(
             prepare_corpus(config, folder)
     assert list(folder.glob(".shards-*.part"))
     assert len(prepare_corpus(config, folder).train) == 200
+
+
+@pytest.mark.parametrize("num_processes", [1, 2])
+def test_a_disk_that_fills_up_is_one_clear_message_and_what_was_finished_is_kept(
+    config: CorpusConfig,
+    folder: Path,
+    small_disk: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    num_processes: int,
+) -> None:
+    """Each file takes a page of 4 kB: counts of four shards, the vocabulary, then the six files of ids."""
+    monkeypatch.setattr(workers, "WORTH_PROCESSES", 0)
+    monkeypatch.setattr(workers, "num_processes", lambda: num_processes)
+    prepare_corpus(config, folder)
+    disk = small_disk("32k")
+    with pytest.raises(UserError, match=r"No space left on device.*; make room .* give the command again"):
+        prepare_corpus(config, disk)
+    (part,) = disk.glob(".shards-*.part")
+    assert len(list(part.glob("*.counts"))) == 4
+    assert (part / "vocabulary.txt").exists()
+    small_disk("1m")
+    prepare_corpus(config, disk)
+    (small,), (large,) = disk.glob("shards-*"), folder.glob("shards-*")
+    assert content(small) == content(large)
 
 
 def test_a_mistake_in_the_text_leaves_nothing(config: CorpusConfig, folder: Path, tmp_path: Path) -> None:

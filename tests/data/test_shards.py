@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outrageous.data import shards
-from outrageous.data.shards import count_shard, encode_shard, read_chunks, read_counts, split
+from outrageous.data.packing import read_chunks
+from outrageous.data.shards import count_shard, encode_shard, read_counts, split
 from outrageous.data.vocabulary import Vocabulary
 from outrageous.errors import UserError
 

@@ -7,6 +7,7 @@ import pytest
 from loopback import Loopback
 from pyarrow import parquet  # type: ignore[import-untyped]
 
+import data_prep.pairs
 from data_prep.__main__ import main
 from data_prep.pairs import write_pairs
 from data_prep.sources import FileGroup, Source
@@ -29,10 +30,10 @@ def read(folder: Path) -> list[dict[str, str]]:
 
 
 def test_lines_are_paired_and_empty_sides_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    source = texts(tmp_path, de="eins\n\ndrei\nvier\r\u2028\n".encode(), en=b"one\ntwo\n\nfour", fr=b"un\n")
+    source = texts(tmp_path, de="eins\n \ndr\u2028ei\nvier\r\u2028\n".encode(), en=b"one\ntwo\n\t\n four", fr=b"un\n")
     folder = write_pairs([source], tmp_path, "de")
     assert folder == tmp_path / "wmt14" / "pairs" / "de-en"
-    assert read(folder) == [{"de": "eins", "en": "one"}, {"de": "vier\r\u2028", "en": "four"}]
+    assert read(folder) == [{"de": "eins", "en": "one"}, {"de": "vier", "en": " four"}]
     assert "2 pairs, and 2 left out that have an empty side" in capsys.readouterr().out
 
 
@@ -41,6 +42,29 @@ def test_batches_are_joined(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     source = texts(tmp_path, fr=b"1\n2\n3\n4\n5\n", en=b"a\nb\nc\nd\ne\n")
     rows = read(write_pairs([source, source], tmp_path, "fr"))
     assert [row["en"] for row in rows] == list("abcde") * 2
+
+
+def test_files_that_were_finished_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = texts(tmp_path, de=b"eins\n\nzwei\n", en=b"one\n\ntwo\n")
+    write, written = data_prep.pairs._write, list[Path]()
+
+    def stop(sides: object, language: str, target: Path) -> None:
+        if written:
+            target.write_bytes(b"half")
+            raise KeyboardInterrupt
+        write(sides, language, target)  # type: ignore[arg-type]
+        written.append(target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(data_prep.pairs, "_write", stop)
+        with pytest.raises(KeyboardInterrupt):
+            write_pairs([source, source], tmp_path, "de")
+    (first,) = (tmp_path / "wmt14" / "pairs" / ".de-en.part").glob("*.parquet")
+    before = first.stat().st_mtime_ns
+    folder = write_pairs([source, source], tmp_path, "de")
+    assert (folder / first.name).stat().st_mtime_ns == before
+    assert [row["de"] for row in read(folder)] == ["eins", "zwei"] * 2
+    assert len(list(folder.iterdir())) == 2
 
 
 @pytest.mark.parametrize(

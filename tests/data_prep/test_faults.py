@@ -1,13 +1,12 @@
 """A full disk, and a process killed anywhere: afterwards the same command gives what an undisturbed one gives."""
 
-import contextlib
 import os
 import random
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -62,31 +61,16 @@ def start(archives: Path, root: Path, *command: str, file_limit: int = 0) -> "su
     )
 
 
-@contextlib.contextmanager
-def small_disk(folder: Path, size: str) -> Iterator[Path]:
-    """A file system of its own; skips the test where none can be mounted."""
-    folder.mkdir()
-    mount = shutil.which("mount")
-    if mount is None or subprocess.run([mount, "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder]).returncode:
-        pytest.skip("a small file system cannot be mounted here; the test with a limit on files does without")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", folder], check=True)
-
-
 @pytest.mark.parametrize("size", ["8k", "64k"])  # the archive has 40 kB, and the files take a page each, 600 kB
 def test_a_disk_that_fills_up_is_one_clear_message(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: Loopback, lm1b: Source, size: str
+    monkeypatch: pytest.MonkeyPatch, small_disk: Callable[[str], Path], server: Loopback, lm1b: Source, size: str
 ) -> None:
     monkeypatch.setattr(data_prep.prepare, "check_room", lambda *arguments: None)  # something else took the room since
-    with small_disk(tmp_path / "small", size) as root:
-        with pytest.raises(
-            UserError, match=r"No space left on device. What was finished is kept; give the command again"
-        ):
-            prepare([lm1b], root, server.url)
-        assert (root / "archives" / lm1b.archive_name).exists() == (size == "64k")
-        assert not list(root.rglob("news*"))  # what was unpacked made room again
+    root = small_disk(size)
+    with pytest.raises(UserError, match=r"No space left on device. What was finished is kept; give the command again"):
+        prepare([lm1b], root, server.url)
+    assert (root / "archives" / lm1b.archive_name).exists() == (size == "64k")
+    assert not list(root.rglob("news*"))  # what was unpacked made room again
 
 
 @pytest.mark.parametrize("downloading", [True, False])

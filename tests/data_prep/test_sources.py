@@ -29,7 +29,7 @@ def test_both_sides_of_a_wmt14_corpus_have_the_same_number_of_lines() -> None:
     """The sums: 1,920,209 + 2,399,123 + 201,288 for German; 2,007,723 + … + 22,520,376 for French."""
     corpora = read_sources()
     lines = {
-        name: group.lines
+        name: group.lines or group.reported_lines
         for source in corpora["wmt14-both"] + corpora["wmt14-en-fr"]
         for group in source.files
         for name in group.names
@@ -40,6 +40,13 @@ def test_both_sides_of_a_wmt14_corpus_have_the_same_number_of_lines() -> None:
     assert len(lines) == 2 * len(german + french)
     assert sum(lines[name] or 0 for name in german) == 4_520_620
     assert sum(lines[name] or 0 for name in french) == 40_842_333
+
+
+def test_counts_of_a_secondary_source_refuse_nothing_and_stand_where_a_checksum_does() -> None:
+    sources = [source for entries in read_sources().values() for source in entries]
+    reported = [(source, group) for source in sources for group in source.files if group.reported_lines]
+    assert len(reported) == 6  # three corpora, German and English
+    assert all(group.lines is None and source.checksum for source, group in reported)
 
 
 def test_every_address_and_checksum_is_well_formed() -> None:

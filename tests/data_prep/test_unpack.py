@@ -100,6 +100,15 @@ def test_another_number_of_lines_is_refused(archive: Path, folder: Path) -> None
         unpack(archive, expecting(lines=1234), folder)
 
 
+def test_another_number_of_lines_than_a_secondary_source_reports_is_said(
+    archive: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unpack(archive, expecting(reported_lines=3), folder)
+    assert not capsys.readouterr().out
+    unpack(archive, expecting(reported_lines=1234), folder)
+    assert "a/one to a/two has 3 lines; a secondary source reports 1,234\n" in capsys.readouterr().out
+
+
 def test_another_md5_of_a_file_is_refused(archive: Path, folder: Path) -> None:
     with pytest.raises(UserError, match=r"a/two has md5 .* not 123"):
         unpack(archive, expecting(names=("a/two",), lines=1, md5="123"), folder)

@@ -58,7 +58,9 @@ def in_child(tmp_path: Path) -> Callable[[Callable[[], object]], tuple[int, str]
         child = multiprocessing.get_context("fork").Process(target=with_output)
         child.start()
         child.join(timeout=120)
-        assert child.exitcode is not None
-        return child.exitcode, output.read_text()
+        exit_code = child.exitcode
+        child.kill()  # one that hangs would be waited for when the tests end
+        assert exit_code is not None, "the child hangs"
+        return exit_code, output.read_text()
 
     return call

@@ -1,19 +1,25 @@
 """Corpora without training.
 
 outrageous-data prepare data=lm1b scale=paper          what training with these settings would prepare first
-outrageous-data inspect data=pocket_english            counts, coverage, lengths, samples (prepares it first if need be)
+outrageous-data inspect data=pocket_english            counts, coverage, lengths, samples, and a figure of them
+outrageous-data inspect data=pocket_en_de              the same of pairs (both prepare the corpus first if need be)
 outrageous-data generate FOLDER --words 300000000      text in the form of One Billion Word, to measure speed with
 
 Settings are as outrageous-train takes them; `data.max_size` may depend on the scale.
 """
 
 import argparse
+import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from outrageous.commands.compose import compose_train, settings_errors
 from outrageous.commands.errors import one_clear_message
-from outrageous.config import CorpusConfig
+from outrageous.config import CorpusConfig, ParallelCorpusConfig
 from outrageous.errors import UserError
+
+if TYPE_CHECKING:
+    from outrageous.data.inspection import Profile
 
 
 @one_clear_message
@@ -48,22 +54,52 @@ def _generate(folder: Path, num_words: int, num_types: int, seed: int) -> int:
 
 
 def _show(settings: list[str], in_full: bool) -> int:
+    config, folder = _corpus(settings)
+    if isinstance(config, CorpusConfig):
+        from outrageous.data import inspection
+        from outrageous.data.corpus import prepare_corpus
+
+        corpus = prepare_corpus(config, folder)
+        print(place := folder / f"{config.name}-{corpus.fingerprint}")
+        if not in_full:
+            print(f"{corpus.meta['parts']['train']['words']:,} words of training")
+            return 0
+        profile = inspection.profile(corpus)
+        print(inspection.describe(corpus, profile))
+    else:
+        from outrageous.data import pair_inspection
+        from outrageous.data.parallel_corpus import prepare_parallel
+
+        pairs = prepare_parallel(config, folder)
+        print(place := pairs.folder)
+        if not in_full:
+            print(f"{len(pairs.train):,} pairs of training")
+            return 0
+        profile = pair_inspection.profile(pairs)
+        print(pair_inspection.describe(pairs, profile))
+    _draw(profile, place, f"outrageous-data inspect {shlex.join(settings)}")
+    return 0
+
+
+def _corpus(settings: list[str]) -> tuple[CorpusConfig | ParallelCorpusConfig, Path]:
+    """The corpus that the settings name, and the folder of prepared ones."""
     from omegaconf import OmegaConf
 
     composed = compose_train(settings)
     with settings_errors(settings):
         config = OmegaConf.to_object(composed.data)
-        folder = Path(composed.paths.corpora)
-    if not isinstance(config, CorpusConfig):
-        raise UserError("data=… names a corpus for translation; these commands are for text of one language")
+    assert isinstance(config, CorpusConfig | ParallelCorpusConfig), config
+    return config, Path(composed.paths.corpora)
 
-    from outrageous.data.corpus import prepare_corpus
-    from outrageous.data.inspection import describe
 
-    corpus = prepare_corpus(config, folder)
-    print(f"{folder / f'{config.name}-{corpus.fingerprint}'}")
-    print(describe(corpus) if in_full else f"{corpus.meta['parts']['train']['words']:,} words of training")
-    return 0
+def _draw(profile: "Profile", place: Path, command: str) -> None:
+    from outrageous.results.corpus_figure import corpus_figure
+    from outrageous.results.files import write_bytes
+
+    drawing = corpus_figure(place.name, **vars(profile), command=command)
+    for name, data in (("inspection.svg", drawing.svg), ("inspection.png", drawing.png)):
+        write_bytes(place / name, data)
+        print(f"drawn: {place / name}")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from typing import Any
 from tqdm import tqdm
 
 from outrageous.config import CorpusConfig
+from outrageous.data.prepared import Unfinished
 from outrageous.data.sharded_build import Parts
 from outrageous.data.text import make_tokeniser
 from outrageous.data.workers import for_each_file
@@ -31,7 +32,7 @@ def fetch(config: CorpusConfig, folder: Path) -> Parts:
     """Stream the dataset into `folder`, and tokenise it there by several processes.
 
     Raises:
-        UserError: there is no such dataset or column, or it has too little text.
+        UserError: there is no such dataset or column, or the network failed.
     """
     if not (folder / "rows.done").exists():
         _stream(config, folder)
@@ -80,18 +81,29 @@ def _open(config: CorpusConfig) -> Any:
         )
     except (OSError, ValueError) as error:  # all that datasets says of a dataset, subset or split is one of these
         reason = str(error).strip().split("\n")[0]
-        raise UserError(f"cannot open the dataset data.path={config.path}: {reason}") from error
+        raise Unfinished(f"cannot open the dataset data.path={config.path}: {reason}") from error
 
 
 def _texts(rows: Iterator[dict[str, Any]], config: CorpusConfig) -> Iterator[str]:
     assert config.column is not None
-    for row in rows:
+    while (row := _next(rows, config)) is not None:
         text = row.get(config.column)
         if not isinstance(text, str):
             raise UserError(
                 f"data.column={config.column}: {config.path} has no text there; its columns are {', '.join(row)}"
             )
         yield text
+
+
+def _next(rows: Iterator[dict[str, Any]], config: CorpusConfig) -> dict[str, Any] | None:
+    try:
+        return next(rows, None)
+    except Exception as error:  # which one depends on the libraries that carry the file and read its format
+        reason = str(error).strip().split("\n")[0]
+        raise Unfinished(
+            f"the stream of data.path={config.path} broke off: {reason or type(error).__name__}. What came so far is "
+            "kept; give the same command again"
+        ) from error
 
 
 def _write_shard(texts: list[str], number: int, config: CorpusConfig, folder: Path) -> None:

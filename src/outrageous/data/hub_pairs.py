@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from outrageous.config import HubPairsConfig, ParallelCorpusConfig
 from outrageous.data.pairs import Row, check_languages, parse_directions
+from outrageous.data.prepared import Unfinished
 from outrageous.data.text import file_sha256
 from outrageous.errors import UserError
 
@@ -36,13 +37,17 @@ class HubPairs:
         folder = Path(self._path)
         return {"path": [[file.relative_to(folder).as_posix(), file_sha256(file)] for file in self._local_files()]}
 
-    def rows(self) -> Iterator[tuple[str, Row]]:
+    @property
+    def num_rows(self) -> int:
+        return self._hub.num_pairs + sum(sum(sets.values()) for sets in self._sets().values())
+
+    def rows(self, start: int = 0) -> Iterator[tuple[str, Row]]:
         # The small sets first: what is wrong with them shows before the large download.
         held_out = [(part, row) for part, sets in self._sets().items() for row in self._official(sets)]
-        for batch in self._load().iter(ROWS_AT_ONCE):
+        for batch in self._load().skip(start).iter(ROWS_AT_ONCE):
             for texts in batch["translation"]:
                 yield "train", {language: _collapsed(text) for language, text in texts.items()}
-        yield from held_out
+        yield from held_out[max(0, start - self._hub.num_pairs) :]
 
     def held_out(self) -> dict[str, Any]:
         return {"held_out_sets": self._sets()}
@@ -62,7 +67,7 @@ class HubPairs:
                 dataset = load_dataset(self._path, self._hub.subset, split="train", revision=self._hub.revision)
         except (DatasetsError, OSError, ValueError) as error:
             reason = str(error).strip().split("\n")[0]
-            raise UserError(f"cannot load {wanted}: {reason or type(error).__name__}") from error
+            raise Unfinished(f"cannot load {wanted}: {reason or type(error).__name__}") from error
         if "translation" not in dataset.column_names:
             raise UserError(f"{wanted} has no column `translation` but {', '.join(dataset.column_names)}")
         if len(dataset) != self._hub.num_pairs:
@@ -99,7 +104,7 @@ class HubPairs:
                 sources = _lines(Path(dataset.get_source_file(f"{source}-{target}")))
                 targets = _lines(Path(dataset.get_reference_files(f"{source}-{target}")[0]))
             except (SystemExit, OSError) as error:  # sacrebleu exits where what it has downloaded is damaged
-                raise UserError(
+                raise Unfinished(
                     f"cannot get sacrebleu's set {name}: {error}; its folder is ~/.sacrebleu, or what SACREBLEU names"
                 ) from error
             if not len(sources) == len(targets) == num_pairs:

@@ -10,6 +10,8 @@ from outrageous.data.packing import PackedSentences
 from outrageous.data.wordpieces import Wordpieces
 from outrageous.errors import UserError
 
+SIDES = ("source", "target")
+
 
 class PackedPairs:
     """Pairs, those of one direction after those of the other.
@@ -31,7 +33,7 @@ class PackedPairs:
             UserError: a file is missing or damaged, or does not hold as many pairs.
         """
         self.source, self.target = (
-            PackedSentences(packed_file(folder, part, side), Wordpieces.bos_id) for side in ("source", "target")
+            PackedSentences(packed_file(folder, part, side), Wordpieces.bos_id) for side in SIDES
         )
         ends = np.cumsum([0, *num_pairs.values()]).tolist()
         self.rows_of = {name: range(*bounds) for name, *bounds in zip(num_pairs, ends, ends[1:], strict=False)}

@@ -7,6 +7,7 @@ to predict. It is an ordinary file of the `datasets` library, which `datasets.Da
 from __future__ import annotations
 
 import mmap
+import os
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
@@ -24,15 +25,16 @@ MOST_RESIDENT = 1 << 28  # bytes of a file that may stay in memory between two l
 
 def write_packed(file: Path, sentences: Iterable[list[int]], rows_per_chunk: int = ROWS_PER_CHUNK) -> None:
     """Write sentences (token ids, `</s>` included); holds `rows_per_chunk` of them in memory at a time."""
+    write_chunks(file, packed_chunks(sentences, rows_per_chunk))
 
-    def chunks() -> Iterator[pa.Table]:
-        rows = iter(sentences)
-        while chunk := list(islice(rows, rows_per_chunk)):
-            lengths = np.fromiter(map(len, chunk), dtype=np.int32, count=len(chunk))
-            tokens = np.fromiter(chain.from_iterable(chunk), dtype=np.int32, count=lengths.sum())
-            yield packed_chunk(tokens, lengths)
 
-    write_chunks(file, chunks())
+def packed_chunks(sentences: Iterable[list[int]], rows_per_chunk: int = ROWS_PER_CHUNK) -> Iterator[pa.Table]:
+    """Tables as `packed_chunk` makes them, of so many sentences each."""
+    rows = iter(sentences)
+    while chunk := list(islice(rows, rows_per_chunk)):
+        lengths = np.fromiter(map(len, chunk), dtype=np.int32, count=len(chunk))
+        tokens = np.fromiter(chain.from_iterable(chunk), dtype=np.int32, count=lengths.sum())
+        yield packed_chunk(tokens, lengths)
 
 
 def packed_chunk(tokens: NDArray[np.int32], lengths: NDArray[np.integer]) -> pa.Table:
@@ -40,6 +42,29 @@ def packed_chunk(tokens: NDArray[np.int32], lengths: NDArray[np.integer]) -> pa.
     offsets = np.zeros(len(lengths) + 1, np.int32)
     np.cumsum(lengths, out=offsets[1:])
     return pa.table({"tokens": pa.ListArray.from_arrays(pa.array(offsets), pa.array(tokens))})
+
+
+def tokens_of(chunk: pa.Table) -> NDArray[np.int32]:
+    """The token ids of all sentences of such a table, one after the other."""
+    tokens: NDArray[np.int32] = chunk.column("tokens").combine_chunks().values.to_numpy()
+    return tokens
+
+
+def write_shard(target: Path, chunks: Iterable[pa.Table]) -> None:
+    """Write such tables to a file that is to become part of a packed one; it is made whole or not at all."""
+    part = target.with_name(f".{target.name}.{os.getpid()}")
+    schema = packed_chunk(np.zeros(0, np.int32), np.zeros(0, np.int32)).schema
+    with pa.ipc.new_stream(str(part), schema) as writer:
+        for chunk in chunks:
+            writer.write_table(chunk)
+    part.replace(target)
+
+
+def read_chunks(file: Path) -> Iterator[pa.Table]:
+    """The tables of a shard or a packed file, one after the other."""
+    with pa.memory_map(str(file)) as stream:
+        for batch in pa.ipc.open_stream(stream):
+            yield pa.Table.from_batches([batch])
 
 
 def write_chunks(file: Path, chunks: Iterable[pa.Table]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,15 +26,19 @@ class PairSource(Protocol):
     Attributes:
         drops_duplicates: leave out held-out pairs whose source stands in the training part; no published test set is
             cut down like that.
+        num_rows: how many there are.
     """
 
     drops_duplicates: bool
 
+    @property
+    def num_rows(self) -> int: ...
+
     def identity(self) -> dict[str, Any]:
         """What tells its text from any other, as plain values; quick to ask for."""
 
-    def rows(self) -> Iterator[tuple[str, Row]]:
-        """Every row with its part: train, dev or test."""
+    def rows(self, start: int = 0) -> Iterator[tuple[str, Row]]:
+        """Every row from number `start` on, with its part: train, dev or test. Always the same, in the same order."""
 
     def held_out(self) -> dict[str, Any]:
         """Where dev and test come from, as plain values."""
@@ -86,11 +91,15 @@ class PairFiles:
     def identity(self) -> dict[str, Any]:
         return {"path": [[name, file_sha256(file)] for name, file in self._files.items()]}
 
-    def rows(self) -> Iterator[tuple[str, Row]]:
+    @property
+    def num_rows(self) -> int:
+        return sum(num_rows for num_rows, _ in self._blocks_of.values())
+
+    def rows(self, start: int = 0) -> Iterator[tuple[str, Row]]:
         part_of = self._part_of
-        for name, file in self._files.items():
-            for block, row in self._blocks(file):
-                yield part_of.get((name, block), "train"), row
+        rows = ((name, *row) for name, file in self._files.items() for row in self._blocks(file))
+        for name, block, row in islice(rows, start, None):
+            yield part_of.get((name, block), "train"), row
 
     def held_out(self) -> dict[str, Any]:
         blocks: dict[str, dict[str, list[str]]] = {"dev": {}, "test": {}}
@@ -99,9 +108,21 @@ class PairFiles:
         return {"held_out_blocks": blocks}
 
     @cached_property
+    def _blocks_of(self) -> dict[str, tuple[int, list[str]]]:
+        """File name -> number of its rows, and names of its blocks. Reads the files once."""
+        found = {}
+        for name, file in self._files.items():
+            num_rows = 0
+            names: dict[str, None] = {}
+            for num_rows, (block, _) in enumerate(self._blocks(file), start=1):  # noqa: B007 (used below)
+                names[block] = None
+            found[name] = num_rows, list(names)
+        return found
+
+    @cached_property
     def _part_of(self) -> dict[tuple[str, str], str]:
-        """(file name, block name) -> `dev` or `test`, in the order of the files. Reads the files once."""
-        names_of = {name: list(dict.fromkeys(block for block, _ in self._blocks(f))) for name, f in self._files.items()}
+        """(file name, block name) -> `dev` or `test`, in the order of the files."""
+        names_of = {name: names for name, (_, names) in self._blocks_of.items()}
         empty = [name for name, names in names_of.items() if not names]
         if empty:
             raise UserError(f"there is no text in {empty[0]}, which data.path={self._config.path!r} names")

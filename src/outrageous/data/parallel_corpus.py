@@ -10,9 +10,10 @@ from typing import Any
 from outrageous.config import ParallelCorpusConfig
 from outrageous.data.build import PARTS
 from outrageous.data.hub_pairs import HubPairs
-from outrageous.data.packed_pairs import PackedPairs
+from outrageous.data.packed_pairs import SIDES, PackedPairs
+from outrageous.data.pair_texts import read_pairs, text_file
 from outrageous.data.pairs import PairFiles, PairSource, parse_directions
-from outrageous.data.parallel_build import build_parallel, read_pairs, text_file
+from outrageous.data.parallel_build import build_parallel
 from outrageous.data.prepared import META, prepare_once
 from outrageous.data.wordpieces import Wordpieces
 from outrageous.errors import UserError
@@ -66,7 +67,9 @@ def prepare_parallel(config: ParallelCorpusConfig, folder: Path) -> ParallelCorp
     source: PairSource = PairFiles(config) if config.hub is None else HubPairs(config, config.hub)
     settings = {name: value for name, value in asdict(config).items() if name != "weights"}  # they shape no file
     identity = {**settings, **source.identity(), "format_version": FORMAT_VERSION}
-    target = prepare_once(folder, config.name, identity, lambda part: build_parallel(config, source, part))
+    target = prepare_once(
+        folder, config.name, identity, lambda part: build_parallel(config, source, part), resumable=True
+    )
     return _open(target, config)
 
 
@@ -98,7 +101,7 @@ def _open(target: Path, config: ParallelCorpusConfig) -> ParallelCorpus:
         for part in PARTS:
             counts = meta["parts"][part]
             parts[part] = PackedPairs(target, part, {name: counts[name]["pairs"] for name in config.directions})
-            for side in ("source", "target"):
+            for side in SIDES:
                 pieces = sum(numbers[f"{side}_pieces"] for numbers in counts.values())
                 if getattr(parts[part], side).num_predicted_tokens != pieces:
                     raise UserError(f"{part}.{side}.arrow does not hold what meta.json says")

@@ -51,7 +51,10 @@ def prepare_once(
                 if not target.exists():
                     _prepare(target, {"fingerprint": fingerprint, "made_from": identity}, build, resumable)
         except OSError as error:
-            raise UserError(f"cannot write the prepared corpus {target}: {error.strerror or error}") from error
+            raise UserError(
+                f"cannot write the prepared corpus {target}: {error.strerror or error}; make room or make it writable, "
+                "and give the command again"
+            ) from error
     return target
 
 
@@ -66,6 +69,7 @@ def _prepare(target: Path, meta: dict[str, Any], build: Callable[[Path], dict[st
         (part / META).write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
         part.replace(target)
     except BaseException as error:
-        if not resumable or (isinstance(error, UserError) and not isinstance(error, Unfinished)):
+        nothing_done = not any(part.iterdir())
+        if nothing_done or not resumable or (isinstance(error, UserError) and not isinstance(error, Unfinished)):
             shutil.rmtree(part, ignore_errors=True)
         raise

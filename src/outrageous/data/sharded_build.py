@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from outrageous.config import CorpusConfig
-from outrageous.data.packing import PackedSentences, write_chunks
-from outrageous.data.shards import count_shard, encode_shard, read_chunks, read_counts
+from outrageous.data.packing import PackedSentences, read_chunks, tokens_of, write_chunks
+from outrageous.data.shards import count_shard, encode_shard, read_counts
 from outrageous.data.vocabulary import UNK, Vocabulary
 from outrageous.data.workers import for_each_file
 from outrageous.errors import UserError
@@ -87,10 +87,7 @@ def _count_part(file: Path, part: str, vocabulary: Vocabulary) -> dict[str, int]
     sentences = PackedSentences(file, vocabulary.bos_id)
     if not len(sentences):
         raise UserError(f"the {part} part is empty: there is no text in its files")
-    oov = sum(
-        int((chunk.column("tokens").combine_chunks().values.to_numpy() == vocabulary.unk_id).sum())
-        for chunk in read_chunks(file)
-    )
+    oov = sum(int((tokens_of(chunk) == vocabulary.unk_id).sum()) for chunk in read_chunks(file))
     return {
         "sentences": len(sentences),
         "words": sentences.num_predicted_tokens - len(sentences),

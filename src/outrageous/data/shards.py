@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
-from outrageous.data.packing import packed_chunk
+from outrageous.data.packing import packed_chunk, write_shard
 from outrageous.data.text import open_text
 from outrageous.data.vocabulary import Vocabulary
 from outrageous.errors import UserError
@@ -40,7 +40,7 @@ def count_shard(source: Path, target: Path) -> None:
     except UnicodeDecodeError as error:
         word = error.object[: error.end].split(b"\n")[-1]
         raise UserError(f"{source} is not UTF-8: {word!r} begins a word there; convert it to UTF-8 first") from error
-    part = _part(target)
+    part = target.with_name(f".{target.name}.{os.getpid()}")
     with part.open("wb") as stream:
         stream.write(b"%d\n" % num_sentences)
         stream.writelines(b"%b\t%d\n" % entry for entry in counts.items())
@@ -57,24 +57,17 @@ def read_counts(file: Path) -> tuple[int, dict[str, int]]:
 def encode_shard(source: Path, target: Path, vocabulary_file: Path) -> None:
     """Write the sentences of `source` to `target` as ids, chunks as of `packed_chunk`."""
     ids, eos = _ids_of(vocabulary_file)
-    part = _part(target)
-    schema = packed_chunk(np.zeros(0, np.int32), np.zeros(0, np.int32)).schema
-    with pa.ipc.new_stream(str(part), schema) as writer:
+
+    def chunks() -> Iterator[pa.Table]:
         for block in _blocks(source):
             words, lengths = split(block)
             coded = words.dictionary_encode()  # only different words are looked up: a tenth of all
             known = np.fromiter(map(ids.__getitem__, coded.dictionary.to_pylist()), np.int32, len(coded.dictionary))
             tokens = np.full(len(words) + len(lengths), eos, np.int32)
             tokens[_all_but_last(lengths + 1)] = known[coded.indices.to_numpy()]
-            writer.write_table(packed_chunk(tokens, lengths + 1))
-    part.replace(target)
+            yield packed_chunk(tokens, lengths + 1)
 
-
-def read_chunks(file: Path) -> Iterator[pa.Table]:
-    """The chunks that `encode_shard` wrote, one after the other."""
-    with pa.memory_map(str(file)) as stream:
-        for batch in pa.ipc.open_stream(stream):
-            yield pa.Table.from_batches([batch])
+    write_shard(target, chunks())
 
 
 def split(block: bytes) -> tuple[pa.BinaryArray, NDArray[np.int64]]:
@@ -125,7 +118,3 @@ def _blocks(file: Path) -> Iterator[bytes]:
     with open_text(file) as stream:
         while block := stream.read(BYTES_AT_A_TIME):
             yield block + stream.readline()
-
-
-def _part(target: Path) -> Path:
-    return target.with_name(f".{target.name}.{os.getpid()}")

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from outrageous.data.prepared import Unfinished
 
+WORTH_PROCESSES = 1 << 24  # bytes; what is less is done before others have started
 MOST_PROCESSES = 8  # each holds a vocabulary and a block of text: some 300 MB with 800,000 words
 
 
@@ -27,36 +28,36 @@ def num_processes() -> int:
 
 
 def for_each_file(
-    function: Callable[..., None], tasks: Sequence[tuple[Path, Path]], *arguments: Any, title: str
+    function: Callable[..., None], tasks: Sequence[tuple[Path, Path, *tuple[Any, ...]]], *arguments: Any, title: str
 ) -> None:
-    """Call `function(source, target, *arguments)` for each task whose target is not there yet.
+    """Call `function(*task, *arguments)` for each task whose target is not there yet; a task is source, target, and
+    arguments of its own.
 
     `function` must be importable, and must make its target whole or not at all.
 
     Raises:
         Unfinished: one of the processes was killed. Otherwise what the function raises.
     """
-    left = [(source, target) for source, target in tasks if not target.exists()]
+    left = [task for task in tasks if not task[1].exists()]
+    num_bytes, num_left = (sum(source.stat().st_size for source, *_ in some) for some in (tasks, left))
     seconds = 0.1 if sys.stderr.isatty() else 10  # a log file wants few lines
     with tqdm(
-        total=sum(source.stat().st_size for source, _ in tasks),
+        total=num_bytes,
         desc=title,
         unit="B",
         unit_scale=True,
         mininterval=seconds,
     ) as bar:
-        bar.update(bar.total - sum(source.stat().st_size for source, _ in left))
-        if len(left) == 1 or num_processes() == 1:
-            for source, target in left:
-                function(source, target, *arguments)
-                bar.update(source.stat().st_size)
+        bar.update(num_bytes - num_left)
+        if len(left) == 1 or num_left < WORTH_PROCESSES or num_processes() == 1:
+            for task in left:
+                function(*task, *arguments)
+                bar.update(task[0].stat().st_size)
         elif left:
             _in_processes(function, left, arguments, bar)
 
 
-def _in_processes(
-    function: Callable[..., None], tasks: list[tuple[Path, Path]], arguments: tuple[Any, ...], bar: tqdm[Any]
-) -> None:
+def _in_processes(function: Callable[..., None], tasks: list[Any], arguments: tuple[Any, ...], bar: tqdm[Any]) -> None:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([function.__module__])
     count = min(num_processes(), len(tasks))
