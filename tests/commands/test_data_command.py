@@ -28,7 +28,8 @@ def test_a_corpus_is_shown(tiny_corpus: list[str], capsys: pytest.CaptureFixture
 def test_a_corpus_of_pairs_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """40 pairs in 20 blocks, of which dev and test get two each; a word has no translation and one is too long."""
     text = tmp_path / "pairs.tsv"
-    rows = [f"the {word}{word} is {word}\tdas {word}{word} ist {word}" for word in (f"w{i}x" for i in range(38))]
+    words = [first + second for first in "bdfgklm" for second in ("ad", "el", "in", "or", "uk", "ys")]
+    rows = [f"the {word}{word} is {word}\tdas {word}{word} ist {word}" for word in words[:38]]
     text.write_text("".join(f"{row}\n" for row in ["none\t", "a\t" + "b " * 120, *rows]))
     settings = [
         *("experiment=mt/moe_0", "scale=smoke", "data=pairs", "data.directions=[en-de]", f"data.path={text}"),

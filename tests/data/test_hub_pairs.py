@@ -70,6 +70,14 @@ def test_training_is_the_data_set_and_dev_and_test_are_the_official_sets(hub: Pa
     assert [row["en"] for part, row in rows if part == "test"] == ["one", "two", "three"]
 
 
+def test_rows_can_be_read_from_any_on(hub: Path) -> None:
+    source = pairs(make_config(hub))
+    whole = list(source.rows())
+    assert source.num_rows == len(whole) == 46
+    for start in (1, 25, 39, 40, 41, 45, 46):
+        assert list(source.rows(start)) == whole[start:]
+
+
 def test_official_sets_are_kept_whole(hub: Path, tmp_path: Path) -> None:
     corpus = prepare_parallel(make_config(hub), tmp_path / "prepared")
     assert corpus.text("dev", "en-de") == (NEWS["wmt12"][0] + NEWS["wmt13"][0], NEWS["wmt12"][1] + NEWS["wmt13"][1])

@@ -34,6 +34,16 @@ def test_rows_by_hand(write_text: WriteText) -> None:
     ]
 
 
+def test_rows_can_be_read_from_any_on(write_text: WriteText) -> None:
+    for name in "ab":
+        path = write_text(*(f"{name}{i}\t{i}" for i in range(12)), name=f"{name}.tsv")
+    source = PairFiles(make_config(path.parent / "*.tsv", block_lines=3))
+    whole = list(source.rows())
+    assert source.num_rows == len(whole) == 24
+    for start in (1, 11, 12, 13, 23, 24):
+        assert list(source.rows(start)) == whole[start:]
+
+
 @pytest.mark.parametrize(("suffix", "open_archive"), [(".xz", lzma.open), (".gz", gzip.open)])
 def test_archives_are_read(suffix: str, open_archive: Any, tmp_path: Path) -> None:
     with open_archive(tmp_path / f"pairs.tsv{suffix}", "wt", encoding="utf-8") as stream:

@@ -157,8 +157,10 @@ def test_a_build_killed_anywhere_goes_on_and_ends_the_same(
     assert content(undisturbed) == content(killed)
 
 
-def die(source: Path, target: Path) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+def die_at_the_last(source: Path, target: Path) -> None:
+    if source.name == "shard-3":
+        os.kill(os.getpid(), signal.SIGKILL)
+    shards.count_shard(source, target)
 
 
 def test_a_killed_helper_is_one_message_and_nothing_is_lost(
@@ -167,10 +169,10 @@ def test_a_killed_helper_is_one_message_and_nothing_is_lost(
     monkeypatch.setattr(workers, "WORTH_PROCESSES", 0)
     monkeypatch.setattr(workers, "num_processes", lambda: 2)
     with monkeypatch.context() as patch:
-        patch.setattr(sharded_build, "count_shard", die)
+        patch.setattr(sharded_build, "count_shard", die_at_the_last)
         with pytest.raises(UserError, match="was killed, perhaps for want of memory; the same command goes on"):
             prepare_corpus(config, folder)
-    assert list(folder.glob(".shards-*.part"))
+    assert list(folder.glob(".shards-*.part/*.counts"))
     assert len(prepare_corpus(config, folder).train) == 200
 
 

@@ -44,9 +44,10 @@ class HubPairs:
     def rows(self, start: int = 0) -> Iterator[tuple[str, Row]]:
         # The small sets first: what is wrong with them shows before the large download.
         held_out = [(part, row) for part, sets in self._sets().items() for row in self._official(sets)]
-        for batch in self._load().skip(start).iter(ROWS_AT_ONCE):
-            for texts in batch["translation"]:
-                yield "train", {language: _collapsed(text) for language, text in texts.items()}
+        if start < self._hub.num_pairs:
+            for batch in self._load().skip(start).iter(ROWS_AT_ONCE):
+                for texts in batch["translation"]:
+                    yield "train", {language: _collapsed(text) for language, text in texts.items()}
         yield from held_out[max(0, start - self._hub.num_pairs) :]
 
     def held_out(self) -> dict[str, Any]:
