@@ -2,11 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from outrageous.commands.bench import main
-from outrageous.training import corpus_benchmark
+from outrageous.training import corpus_benchmark, layer_benchmark
+from outrageous.training.contestants import LayerSize
 
 
 def settings(tiny_corpus: list[str]) -> list[str]:
@@ -54,12 +56,32 @@ def test_a_layer_beside_its_bounds_and_other_packages(
     (size,) = saved["figures"]["sizes"]
     assert (size["num_experts"], size["num_tokens"], size["k"]) == (4, 16, 4)
     seconds = {entry["name"]: entry["forward_backward"] for entry in size["contestants"]}
-    assert {"products of the experts", "dense layer", "outrageous", "outrageous, kept memory"} <= seconds.keys()
+    assert {"products of the experts", "dense layer", "outrageous", "outrageous, memory got afresh"} <= seconds.keys()
     assert all(value > 0 for value in seconds.values())
     (peak,) = saved["figures"]["peaks"]
     assert all(value > 10**7 for value in peak["bytes"].values())
     assert saved["command"].startswith("python -m outrageous.commands.bench layer experts=4 tokens=16")
     assert (folder / "layer.md").read_text() in capsys.readouterr().out
+
+
+def test_a_layer_benchmark_that_is_stopped_has_saved_the_sizes_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(size: LayerSize, num_rounds: int) -> dict[str, Any]:
+        if size.num_experts == 8:
+            raise KeyboardInterrupt
+        return measure_layer(size, num_rounds)
+
+    monkeypatch.chdir(tmp_path)
+    measure_layer = layer_benchmark.measure_layer
+    monkeypatch.setattr(layer_benchmark, "measure_layer", measure)
+    monkeypatch.setattr(layer_benchmark, "measure_peaks", lambda size: {"Adam": None})
+    with pytest.raises((SystemExit, KeyboardInterrupt)):
+        main(["layer", *SMALL, "experts=4,8", "--save"])
+    folder = tmp_path / "results" / "benchmarks"
+    (size,) = json.loads((folder / "layer.json").read_text())["figures"]["sizes"]
+    assert size["num_experts"] == 4
+    assert "## N = 4, T = 16" in (folder / "layer.md").read_text()
 
 
 def test_cost_against_the_number_of_experts(

@@ -16,22 +16,21 @@ from outrageous.moe.feed_forward import feed_forward
 from outrageous.moe.routing import route
 
 
-def routing_of(counts: list[int], weight: Tensor | None = None) -> Routing:
-    """counts [N] rows for each expert, the rows sorted already, each of a token of its own; weights 1 unless given."""
+def routing_of(counts: list[int]) -> Routing:
+    """counts [N] rows for each expert, the rows sorted already, each of a token of its own."""
     expert = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
-    weight = torch.ones(len(expert)) if weight is None else weight
-    return route(torch.arange(len(expert)), expert, weight, load=weight.new_zeros(len(counts)))
+    return route(torch.arange(len(expert)), expert, torch.ones(len(expert)), torch.zeros(len(counts)))
 
 
-def twin(experts: FeedForwardExperts, rows: Tensor, counts: list[int], weight: Tensor) -> Tensor:
-    """Row by row: h = ReLU(W h) for each hidden layer, a last W without ReLU, and the weight of the row."""
+def twin(experts: FeedForwardExperts, rows: Tensor, counts: list[int]) -> Tensor:
+    """Row by row: h = ReLU(W h) for each hidden layer, and a last W without ReLU."""
     owners = [expert for expert, count in enumerate(counts) for _ in range(count)]
     out = []
-    for row, owner, g in zip(rows, owners, weight, strict=True):
+    for row, owner in zip(rows, owners, strict=True):
         *hidden, last = [matrices[owner] for matrices in experts.weights]
         for matrix in hidden:
             row = (matrix @ row).clamp_min(0)
-        out.append(g * (last @ row))
+        out.append(last @ row)
     return torch.stack(out) if out else rows
 
 
@@ -49,14 +48,13 @@ def test_bank_equals_its_twin(
     torch.manual_seed(0)
     experts = FeedForwardExperts(len(counts), d_model, d_hidden, recompute, keep_memory).double()
     rows = torch.randn(sum(counts), d_model, dtype=torch.float64, requires_grad=True)
-    weight = torch.rand(sum(counts), dtype=torch.float64, requires_grad=True)
-    inputs = [rows, weight, *experts.weights]
-    expected = twin(experts, rows, counts, weight)
+    inputs = [rows, *experts.weights]
+    expected = twin(experts, rows, counts)
     direction = torch.randn_like(expected)
     expected_grads = torch.autograd.grad(expected, inputs, direction, allow_unused=True, materialize_grads=True)
     with patch("outrageous.moe.feed_forward.ROWS_PER_BLOCK", rows_per_block):
         for _ in range(2):  # kept memory is used again
-            out, report = experts(rows, routing_of(counts, weight))
+            out, report = experts(rows, routing_of(counts))
             grads = torch.autograd.grad(out, inputs, direction)
             assert report.tokens_per_expert.tolist() == counts
             assert_close(out, expected, rtol=1e-9, atol=1e-9)
@@ -68,16 +66,15 @@ def test_bank_equals_its_twin(
 def test_gradcheck(recompute: bool) -> None:
     experts = FeedForwardExperts(3, 3, [4, 2], recompute).double()
     rows = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
-    weight = torch.rand(5, dtype=torch.float64, requires_grad=True)
 
-    def bank(rows: Tensor, weight: Tensor, *matrices: Tensor) -> Tensor:
-        return feed_forward(rows, weight, matrices, [2, 0, 3], recompute)
+    def bank(rows: Tensor, *matrices: Tensor) -> Tensor:
+        return feed_forward(rows, matrices, [2, 0, 3], recompute)
 
-    assert torch.autograd.gradcheck(bank, (rows, weight, *experts.weights))
+    assert torch.autograd.gradcheck(bank, (rows, *experts.weights))
 
 
 def test_recomputation_gives_the_same_numbers_and_stores_no_activations() -> None:
-    rows, routing = torch.randn(40, 8, requires_grad=True), routing_of([25, 15], torch.rand(40))
+    rows, routing = torch.randn(40, 8, requires_grad=True), routing_of([25, 15])
     results, stored = [], []
     for recompute in (False, True):
         torch.manual_seed(0)
@@ -102,11 +99,10 @@ def test_recomputation_gives_the_same_numbers_and_stores_no_activations() -> Non
 def test_factors_stand_for_the_gradients_that_are_then_not_formed(recompute: bool, collecting: list[int]) -> None:
     experts = FeedForwardExperts(4, 5, [6, 7], recompute).double()
     rows = torch.randn(9, 5, dtype=torch.float64, requires_grad=True)
-    weight = torch.rand(9, dtype=torch.float64, requires_grad=True)
-    inputs = [rows, weight, *experts.weights]
+    inputs = [rows, *experts.weights]
 
     def backward() -> None:
-        out, _ = experts(rows, routing_of([3, 0, 4, 2], weight))
+        out, _ = experts(rows, routing_of([3, 0, 4, 2]))
         out.backward(torch.linspace(-1, 1, 45, dtype=torch.float64).view(9, 5))
 
     expected = []
@@ -124,21 +120,20 @@ def test_factors_stand_for_the_gradients_that_are_then_not_formed(recompute: boo
             assert factors.rows_per_expert == [3, 0, 4, 2]
             pairs = zip(*(rows.split([3, 0, 4, 2]) for rows in (factors.grad_out, factors.inputs)), strict=True)
             gradient = torch.stack([grad_out.t() @ inputs for grad_out, inputs in pairs])
-            assert_close(gradient, expected[2 + layer], rtol=1e-9, atol=1e-9)
+            assert_close(gradient, expected[1 + layer], rtol=1e-9, atol=1e-9)
         else:
-            assert_close(matrices.grad, expected[2 + layer], rtol=1e-9, atol=1e-9)
-    assert_close([rows.grad, weight.grad], expected[:2], rtol=1e-9, atol=1e-9)
+            assert_close(matrices.grad, expected[1 + layer], rtol=1e-9, atol=1e-9)
+    assert_close(rows.grad, expected[0], rtol=1e-9, atol=1e-9)
 
 
 def test_one_expert_by_hand() -> None:
-    # x = (1, 2); hidden (1·1 + 1·2, 1·1 - 1·2) = (3, -1) -> ReLU (3, 0); output (2·3 + 5·0, -1·3 + 5·0) = (6, -3),
-    # times the weight 1/2
+    # x = (1, 2); hidden (1·1 + 1·2, 1·1 - 1·2) = (3, -1) -> ReLU (3, 0); output (2·3 + 5·0, -1·3 + 5·0) = (6, -3)
     experts = FeedForwardExperts(num_experts=1, d_model=2, d_hidden=2)
     with torch.no_grad():
         experts.weights[0][0] = torch.tensor([[1.0, 1.0], [1.0, -1.0]])
         experts.weights[1][0] = torch.tensor([[2.0, 5.0], [-1.0, 5.0]])
-    out, _ = experts(torch.tensor([[1.0, 2.0]]), routing_of([1], weight=torch.tensor([0.5])))
-    assert out.tolist() == [[3.0, -1.5]]
+    out, _ = experts(torch.tensor([[1.0, 2.0]]), routing_of([1]))
+    assert out.tolist() == [[6.0, -3.0]]
 
 
 def test_an_expert_without_rows_gets_a_gradient_of_zero() -> None:
@@ -149,20 +144,6 @@ def test_an_expert_without_rows_gets_a_gradient_of_zero() -> None:
         assert weight.grad[1].eq(0).all()
         assert weight.grad[0].ne(0).any()
         assert weight.grad[2].ne(0).any()
-
-
-def test_weights_of_rows_may_be_anything() -> None:
-    experts = FeedForwardExperts(num_experts=2, d_model=4, d_hidden=[5, 3]).double()
-    rows = torch.randn(7, 4, dtype=torch.float64, requires_grad=True)
-    weight = torch.tensor([0.0, 1e-300, -2.0, 0.5, -0.0, 1.0, -1e-200], dtype=torch.float64, requires_grad=True)
-    inputs = [rows, weight, *experts.weights]
-    out, _ = experts(rows, routing_of([4, 3], weight))
-    expected = twin(experts, rows, [4, 3], weight)
-    direction = torch.linspace(-1, 1, 28, dtype=torch.float64).view(7, 4)
-    assert_close(out, expected, rtol=1e-9, atol=0)
-    grads = torch.autograd.grad(out, inputs, direction)
-    assert_close(grads, torch.autograd.grad(expected, inputs, direction), rtol=1e-9, atol=1e-12)
-    assert grads[1].ne(0).all()
 
 
 def test_experts_without_rows_cost_no_products() -> None:
@@ -218,13 +199,13 @@ def test_an_expert_has_a_hidden_layer() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_lower_precision_is_close_to_double(dtype: torch.dtype) -> None:
     experts = FeedForwardExperts(num_experts=3, d_model=8, d_hidden=[16, 8]).double()
-    rows, weight = torch.randn(20, 8, dtype=torch.float64), torch.rand(20, dtype=torch.float64)
+    rows = torch.randn(20, 8, dtype=torch.float64)
 
     def out_and_gradients(dtype: torch.dtype) -> list[Tensor]:
         bank = copy.deepcopy(experts).to(dtype)
-        x, g = rows.to(dtype).requires_grad_(), weight.to(dtype).requires_grad_()
-        out, _ = bank(x, routing_of([9, 0, 11], g))
-        return [tensor.double() for tensor in (out, *torch.autograd.grad(out.sum(), [x, g, *bank.weights]))]
+        x = rows.to(dtype).requires_grad_()
+        out, _ = bank(x, routing_of([9, 0, 11]))
+        return [tensor.double() for tensor in (out, *torch.autograd.grad(out.sum(), [x, *bank.weights]))]
 
     tolerance = 1e-5 if dtype is torch.float32 else 0.1
     for value, expected in zip(out_and_gradients(dtype), out_and_gradients(torch.float64), strict=True):
@@ -233,7 +214,7 @@ def test_lower_precision_is_close_to_double(dtype: torch.dtype) -> None:
 
 def test_the_same_numbers_every_time() -> None:
     experts = FeedForwardExperts(num_experts=4, d_model=16, d_hidden=32)
-    rows, routing = torch.randn(200, 16, requires_grad=True), routing_of([70, 60, 0, 70], torch.rand(200))
+    rows, routing = torch.randn(200, 16, requires_grad=True), routing_of([70, 60, 0, 70])
     runs = [torch.autograd.grad(experts(rows, routing)[0].exp().sum(), [rows, *experts.weights]) for _ in range(2)]
     assert all(map(torch.equal, *runs))
 

@@ -1,9 +1,12 @@
 """Memory kept from step to step: used again when free, and never where anybody could tell."""
 
 import copy
+import mmap
 import multiprocessing
 import pickle
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -44,6 +47,27 @@ def test_each_purpose_has_memory_of_its_own_which_grows() -> None:
     del a
     assert memory.empty("a", like, 1000, 7).shape == (1000, 7)
     assert memory.empty("a", like, 0, 7).shape == (0, 7)
+
+
+def test_no_two_threads_are_lent_the_same_memory() -> None:
+    memory, like, barrier = KeptMemory(), torch.empty(0), threading.Barrier(4)
+
+    def borrow(_: int) -> Tensor:
+        barrier.wait()
+        return memory.empty("weights", like, 100)
+
+    for _ in range(20):
+        with ThreadPoolExecutor(4) as pool:
+            lent = list(pool.map(borrow, range(4)))
+        assert len({tensor.data_ptr() for tensor in lent}) == 4
+        del lent
+
+
+def test_memory_is_lent_where_the_system_knows_no_private_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(mmap, "MAP_PRIVATE", raising=False)  # as on Windows
+    memory, like = KeptMemory(), torch.empty(0)
+    address = memory.empty("weights", like, 4).fill_(1).data_ptr()
+    assert memory.empty("weights", like, 4).data_ptr() == address
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from outrageous.moe.routing import combine, route
+from outrageous.moe.routing import route
 
 
 def test_route_by_hand() -> None:
@@ -50,8 +50,3 @@ def test_assignments_are_sorted_and_none_is_lost(data: st.DataObject, num_tokens
     assert_close(dense, expected, rtol=0, atol=0)
     assert_close(routing.importance, dense.sum(dim=0), rtol=1e-9, atol=1e-9)
     assert routing.threshold_loss.item() == 0
-
-
-def test_combine_adds_up_each_tokens_rows() -> None:
-    rows = torch.tensor([[1.0, 2.0], [10.0, 20.0], [100.0, 200.0]])
-    assert combine(rows, torch.tensor([2, 0, 2]), 4).tolist() == [[10.0, 20.0], [0.0, 0.0], [101.0, 202.0], [0.0, 0.0]]

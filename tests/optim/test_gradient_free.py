@@ -2,6 +2,7 @@
 
 import copy
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -57,6 +58,18 @@ def test_it_equals_the_step_with_the_gradient(counts: list[int], out: int, in_: 
     for name, tensor in without.state[free].items():
         torch.testing.assert_close(tensor, with_gradient.state[formed][name])
     assert free.grad is None
+
+
+def test_experts_without_rows_cost_no_products() -> None:
+    weight = nn.Parameter(torch.zeros(1000, 8, 8))
+    optimizer = GradientFreeFactoredAdam([weight])
+    counts = [0] * 1000
+    counts[3] = counts[998] = 2
+    hand_over(weight, random_factors(counts, 8, 8, torch.float32))
+    with patch("torch.mm", wraps=torch.mm) as product:
+        optimizer.step()
+    assert product.call_count == 2 * 4  # two for the rows of G² and two for its columns
+    assert weight.detach().flatten(1).ne(0).any(dim=1).nonzero().flatten().tolist() == [3, 998]
 
 
 def layer(recompute: bool) -> tuple[MoE, FeedForwardExperts]:

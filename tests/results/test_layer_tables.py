@@ -26,9 +26,9 @@ CONTESTANTS = [
     entry("products of the experts", 0.45, None),
     entry("products of the experts and the gate", 0.48, None),
     entry("dense layer", 0.47, 0.5),
-    entry("outrageous", 0.6, 0.8),
-    entry("outrageous, kept memory", 0.5, 0.7),
-    entry("outrageous, kept memory, no weight gradients", 0.4, 0.5),
+    entry("outrageous", 0.5, 0.7),
+    entry("outrageous, memory got afresh", 0.6, 0.8),
+    entry("outrageous, no weight gradients", 0.4, 0.5),
     entry("one: Layer", 0.9, 1.0),
     entry("two: Layer", None, None, "does not fit into memory"),
 ]
@@ -37,22 +37,24 @@ CONTESTANTS = [
 def test_ratios_of_the_layers() -> None:
     figures = {
         "sizes": [{**SIZE, "num_rounds": 5, "contestants": CONTESTANTS}],
-        "peaks": [{**SIZE, "bytes": {"Adam": 17_180_000_000}}],
+        "peaks": [{**SIZE, "bytes": {"Adam": 17_180_000_000, "other": 7_999_000_000, "third": None}}],
     }
     text = layer_markdown({**ORIGIN, "figures": figures})
     assert "a processor, 1 thread; python 3.11, torch 2.13; commit abc." in text
-    # 0.45/0.6, 0.45/0.5, 0.48/0.5, 0.9/0.6, 0.9/0.5; of steps 1.0/0.5
-    assert "| 32 | 2048 | 0.75 | 0.90 | 0.96 | 1.50 | 1.80 | 2.00 |" in text
-    assert "| outrageous | 600 | 0.75 | 0.80 | 800 |  |" in text
+    # 0.45/0.5, 0.48/0.5, 0.9/0.5, 0.45/0.6, 0.9/0.6; of steps 1.0/0.5
+    assert "| 32 | 2048 | 0.90 | 0.96 | 1.80 | 0.75 | 1.50 | 2.00 |" in text
+    assert "| outrageous | 500 | 0.90 | 0.96 | 700 |  |" in text
     assert "| products of the experts | 450 | 1.00 | 1.07 | - |  |" in text
     assert "| two: Layer | - | - | - | - | does not fit into memory |" in text
-    assert "| 32 | 2048 | Adam | 17.18 |" in text
+    assert "| 32 | 2048 | Adam | 17.18 | no |" in text
+    assert "| 32 | 2048 | other | 8.00 | yes |" in text
+    assert "| 32 | 2048 | third | does not fit | no |" in text
 
 
 def test_without_other_packages_their_ratios_are_left_out() -> None:
     size = {**SIZE, "num_rounds": 5, "contestants": CONTESTANTS[:5]}
     text = layer_markdown({**ORIGIN, "dirty": True, "figures": {"sizes": [size], "peaks": []}})
-    assert "| 32 | 2048 | 0.75 | 0.90 | 0.96 | - | - | - |" in text
+    assert "| 32 | 2048 | 0.90 | 0.96 | - | 0.75 | - | - |" in text
     assert "commit abc with changes." in text
 
 

@@ -1,5 +1,8 @@
 """The benchmark's contestants compute what they are said to, on one memory, and what does not fit is said."""
 
+import os
+import signal
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -20,7 +23,7 @@ from outrageous.training.contestants import (
     groups_and_k,
     hierarchical,
 )
-from outrageous.training.layer_benchmark import DOES_NOT_FIT, measure_layer
+from outrageous.training.layer_benchmark import DOES_NOT_FIT, ONCE_ABOVE, measure_layer, measure_peaks
 from outrageous.training.peak_memory import peak_memory
 from outrageous.training.peers import PEERS, Peer
 
@@ -118,6 +121,37 @@ def test_what_does_not_fit_is_said_and_the_rest_is_measured(monkeypatch: pytest.
     assert ours["forward_backward"] > 0
     assert ours["note"] is None
     assert (other["forward_backward"], other["note"]) == (None, DOES_NOT_FIT)
+
+
+class Slow(Contestant):
+    def __init__(self) -> None:
+        self.turns = 0
+
+    def run(self) -> Seconds:
+        self.turns += 1
+        return Seconds(4.0, ONCE_ABOVE + 1)
+
+
+def test_what_takes_long_takes_part_in_one_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = Slow()
+    monkeypatch.setattr(layer_benchmark, "_builders", lambda: {"slow": lambda size, weights: slow})
+    (entry,) = measure_layer(SIZE, num_rounds=3)["contestants"]
+    assert slow.turns == 2  # one that does not count, one that does
+    assert entry["forward_backward"] == 4.0
+
+
+def too_large(size: LayerSize) -> None:
+    torch.empty(10**15)
+
+
+def ended(size: LayerSize) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)  # as a system without memory left does
+
+
+def test_peaks_of_what_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layer_benchmark, "_train_with_adam", too_large)
+    monkeypatch.setattr(layer_benchmark, "_train_without_gradients", ended)
+    assert list(measure_peaks(SIZE).values()) == [None, None]
 
 
 def test_a_package_that_is_missing_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ from typing import Any
 
 from outrageous.commands.bench_corpora import bench_data, bench_vocabulary
 from outrageous.commands.bench_layers import bench_cost, bench_layer, bench_memory
-from outrageous.commands.bench_sizes import as_json
+from outrageous.commands.bench_sizes import as_json, save
 from outrageous.commands.errors import one_clear_message
 from outrageous.errors import UserError
 
@@ -64,13 +64,10 @@ def main(argv: list[str] | None = None) -> int:
     content = _origin(arguments, sys.argv[1:] if argv is None else argv)
     files = measure(content, arguments, experiments, settings)
     if arguments.save:
-        from outrageous.results.files import write_bytes
         from outrageous.results.provenance import BENCHMARKS
 
-        for name, data in files.items():
-            path = Path(BENCHMARKS) / name
-            write_bytes(path, data)
-            print(f"wrote {path}")
+        save(files)
+        print(f"wrote {', '.join(files)} in {BENCHMARKS}")
     return 0
 
 

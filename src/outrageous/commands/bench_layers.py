@@ -4,14 +4,13 @@ import argparse
 from dataclasses import asdict
 from typing import Any
 
-from outrageous.commands.bench_sizes import as_json, read_sizes
+from outrageous.commands.bench_sizes import as_json, read_sizes, save
 
 
 def bench_layer(
     content: dict[str, Any], arguments: argparse.Namespace, experiments: list[str], settings: list[str]
 ) -> dict[str, bytes]:
     """One MoE layer, what bounds it, other packages' layers."""
-    from outrageous.results.layer_tables import layer_markdown
     from outrageous.training.contestants import LayerSize
     from outrageous.training.layer_benchmark import measure_layer, measure_peaks
     from outrageous.training.libraries import set_up_cpu
@@ -27,12 +26,19 @@ def bench_layer(
         for num_tokens in sizes["tokens"]:
             size = LayerSize(num_experts, num_tokens, d_model, d_hidden, k)
             figures["sizes"].append(measure_layer(size, arguments.rounds))
-    for num_experts in sizes["experts"]:
+            if arguments.save:  # so that a stop loses one size at most
+                save(_layer_files(content))
         size = LayerSize(num_experts, max(sizes["tokens"]), d_model, d_hidden, k)
         figures["peaks"].append(asdict(size) | {"bytes": measure_peaks(size)})
-    text = layer_markdown(content)
-    print(text, end="")
-    return {"layer.json": as_json(content), "layer.md": text.encode()}
+    files = _layer_files(content)
+    print(files["layer.md"].decode(), end="")
+    return files
+
+
+def _layer_files(content: dict[str, Any]) -> dict[str, bytes]:
+    from outrageous.results.layer_tables import layer_markdown
+
+    return {"layer.json": as_json(content), "layer.md": layer_markdown(content).encode()}
 
 
 def bench_cost(

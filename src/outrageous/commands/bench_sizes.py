@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 from outrageous.errors import UserError
@@ -35,6 +36,15 @@ def read_sizes(what: str, settings: list[str]) -> dict[str, list[int]]:
     if what == "cost" and math.isqrt(sizes["k"][0]) ** 2 != sizes["k"][0]:
         raise UserError(f"k={sizes['k'][0]}: a hierarchy of two equal levels needs a square, such as k=4")
     return sizes
+
+
+def save(files: dict[str, bytes]) -> None:
+    """Writes them to results/benchmarks/, in place of what was there. Raises UserError where that fails."""
+    from outrageous.results.files import write_bytes
+    from outrageous.results.provenance import BENCHMARKS
+
+    for name, data in files.items():
+        write_bytes(Path(BENCHMARKS) / name, data)
 
 
 def as_json(content: dict[str, Any]) -> bytes:

@@ -22,10 +22,10 @@ ADAM_FLOATS = 2  # for each weight: both moments
 # Floats kept for each unit and word: four gates, the cell before and after tanh, the output, where the LSTM has a
 # projection; oneDNN, which computes the others, keeps more.
 PROJECTED_LSTM_FLOATS, LSTM_FLOATS = 7, 16
-# For each word and each expert a gate chooses among. Noisy: the noise's logits and standard deviation, z of Eq. 9.
+# For each word and each expert a gate chooses among. Noisy: its logits and those of the noise.
 # Strictly balanced: g, the mask, what it keeps, and the thresholds.
-SOFTMAX_GATE_FLOATS, NOISY_GATE_FLOATS, BALANCED_GATE_FLOATS = 1, 3, 4
-ROUTING_FLOATS = 10  # for each assignment: indices, weights, noise
+SOFTMAX_GATE_FLOATS, NOISY_GATE_FLOATS, BALANCED_GATE_FLOATS = 1, 2, 4
+ROUTING_FLOATS = 12  # for each assignment: indices, weights, noise
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,8 @@ def _moe_floats(moe: MoE, recompute: bool) -> int:
         rows *= gates.k
         routings += rows
         experts = experts.experts
-    floats = (2 + routings) * experts.d_model  # tokens, the sigmoid's output, and rows sorted by group, by expert
+    # Tokens, the sigmoid's output, and rows sorted by group, by expert, and what these make of them.
+    floats = (2 + 2 * routings) * experts.d_model
     if not recompute:
         floats += rows * sum(experts.d_hidden)
     result: int = floats + _gate_floats(gate) * choices + ROUTING_FLOATS * routings

@@ -7,7 +7,7 @@ Axes, in every module of this package:
     A  groups of a hierarchy          B  experts in a group, N = A·B
 
     gate(x [T, D]) -> Routing                         who goes where, with which weight
-    experts(rows [S, D], Routing) -> rows, MoEReport  what each expert makes of its rows, times their weight
+    experts(rows [S, D], Routing) -> rows, MoEReport  what each expert makes of its rows
     MoE(gate, experts)(x) -> (y, MoEReport)           y = Σ_i G(x)_i · E_i(x)
     balancing_loss(report, …), utilisation(report)    what whoever trains computes from the report
 """

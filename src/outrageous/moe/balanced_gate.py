@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from outrageous.moe.gates import check_sizes, group_of_row, grouped_logits, logits
+from outrageous.moe.memory import KeptMemory
 from outrageous.moe.routing import Routing, route
 
 
@@ -59,9 +60,10 @@ class StrictlyBalancedGates(nn.Module):
         start = -math.log(experts_per_group)
         self.log_threshold = nn.Parameter(torch.full((num_groups, experts_per_group), start))
 
-    def forward(self, rows: Tensor, tokens_per_group: Tensor) -> Routing:
-        """rows [S, D] sorted by group, tokens_per_group [A] -> Routing of rows among A·B experts."""
-        log_gates = grouped_logits(rows, self.w_gate, tokens_per_group).log_softmax(dim=1)  # [S, B]
+    def forward(self, rows: Tensor, tokens_per_group: Tensor, memory: KeptMemory | None = None) -> Routing:
+        """rows [S, D] sorted by group, tokens_per_group [A] -> Routing of rows among A·B experts. memory: for the
+        gradient of rows."""
+        log_gates = grouped_logits(rows, self.w_gate, tokens_per_group, memory).log_softmax(dim=1)  # [S, B]
         group = group_of_row(tokens_per_group, len(rows))  # [S]
         log_threshold = self.log_threshold[group]
         kept = log_gates > log_threshold  # Eq. 19

@@ -1,4 +1,4 @@
-"""Banks of N experts, which map rows sorted by expert: `(rows [S, D], routing) -> (weighted rows [S, D], report)`."""
+"""Banks of N experts, which map rows sorted by expert: `(rows [S, D], routing) -> (rows [S, D], report)`."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -29,14 +29,15 @@ class FeedForwardExperts(nn.Module):
         d_model: int,
         d_hidden: int | Sequence[int],
         recompute: bool = False,
-        keep_memory: bool = False,
+        keep_memory: bool = True,
     ) -> None:
         """
         Args:
             d_hidden: width of the hidden layer, or of each of several.
             recompute: keep no hidden activations for the backward pass but compute them there again (appendix D).
             keep_memory: on a CPU, put rows, activations and gradients of each step where those of the step before were,
-                rather than give that memory back and get it afresh. Faster, at as much memory as the largest step used.
+                rather than give that memory back and get it afresh, which takes longer than many a product does
+                (`KeptMemory`). Between steps the layer then holds as much memory as its largest step used.
 
         Raises:
             ValueError: a size is not positive.
@@ -61,22 +62,20 @@ class FeedForwardExperts(nn.Module):
             nn.init.uniform_(weight, -bound, bound)
 
     def forward(self, rows: Tensor, routing: Routing) -> tuple[Tensor, MoEReport]:
-        """rows [S, D] sorted by expert as `routing` says -> [S, D] in the same order, each times its weight."""
+        """rows [S, D] sorted by expert as `routing` says -> [S, D] in the same order."""
         run = self._on_gpu if rows.is_cuda else self._on_cpu
         return run(rows, routing), routing.report()
 
     def _on_cpu(self, rows: Tensor, routing: Routing) -> Tensor:
         rows_per_expert = routing.tokens_per_expert.tolist()
-        return feed_forward(rows, routing.weight, list(self.weights), rows_per_expert, self.recompute, self.memory)
+        return feed_forward(rows, list(self.weights), rows_per_expert, self.recompute, self.memory)
 
     def _on_gpu(self, rows: Tensor, routing: Routing) -> Tensor:
         if any(factors_of(weight) is not None for weight in self.weights):
             raise ValueError("factors of gradients are collected on a CPU only: use an optimizer that takes gradients")
         if self.recompute:
-            out = checkpoint(_layers, rows, routing.tokens_per_expert, *self.weights, use_reentrant=False)
-        else:
-            out = _layers(rows, routing.tokens_per_expert, *self.weights)
-        return out * routing.weight.to(out.dtype).unsqueeze(1)
+            return checkpoint(_layers, rows, routing.tokens_per_expert, *self.weights, use_reentrant=False)
+        return _layers(rows, routing.tokens_per_expert, *self.weights)
 
     def extra_repr(self) -> str:
         return f"num_experts={self.num_experts}, d_model={self.d_model}, d_hidden={self.d_hidden}"

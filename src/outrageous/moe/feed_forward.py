@@ -1,9 +1,8 @@
-"""A bank of feed-forward experts as one autograd function: rows sorted by expert in, the same rows out, weighted.
+"""A bank of feed-forward experts as one autograd function: rows sorted by expert in, rows in the same order out.
 
 Left to autograd, a loop over experts builds several nodes for each and stores what each of them needs. Here products
-are written straight into their place, and experts' outputs are not stored: with y = W h, the gradient of a row's weight
-is ⟨dy, W h⟩ = ⟨Wᵀ dy, h⟩, and the backward pass needs both Wᵀ dy and h anyway. Only experts with rows are visited, so
-that of very many those without cost next to nothing.
+are written straight into their place. Only experts with rows are visited, so that of very many those without cost next
+to nothing.
 """
 
 from collections.abc import Sequence
@@ -25,23 +24,21 @@ ROWS_PER_BLOCK = 512
 
 def feed_forward(
     rows: Tensor,
-    scale: Tensor,
     weights: Sequence[Tensor],
     rows_per_expert: list[int],
     recompute: bool = False,
     memory: KeptMemory | None = None,
 ) -> Tensor:
-    """scale · W_L ReLU(… ReLU(W_1 rows)), each row with the matrices of its own expert, [S, D] -> [S, D].
+    """W_L ReLU(… ReLU(W_1 rows)), each row with the matrices of its own expert, [S, D] -> [S, D].
 
     Args:
         rows: [S, D], sorted by expert.
-        scale: [S], what each row's result is multiplied by.
         weights: one [N, out, in] for each layer, two at least.
         rows_per_expert: N numbers of rows.
         recompute: whether hidden activations are not kept for the backward pass but computed there again.
         memory: where activations and gradients are put; None: in memory got afresh.
     """
-    return _FeedForward.apply(rows, scale, rows_per_expert, recompute, memory, *weights)
+    return _FeedForward.apply(rows, rows_per_expert, recompute, memory, *weights)
 
 
 @dataclass(frozen=True)
@@ -71,7 +68,6 @@ class _FeedForward(torch.autograd.Function):
     def forward(
         ctx: Any,
         rows: Tensor,
-        scale: Tensor,
         counts: list[int],
         recompute: bool,
         memory: KeptMemory | None,
@@ -80,7 +76,6 @@ class _FeedForward(torch.autograd.Function):
         ctx.factors = [factors_of(weight) for weight in weights]  # before autocast makes other tensors of them
         ctx.counts, ctx.recompute, ctx.memory = counts, recompute, memory
         rows, *layers = same_dtype(rows.contiguous(), *weights)
-        scale = scale.to(rows.dtype).unsqueeze(1)  # [S, 1]
         blocks = _blocks(counts)
         inputs = [_Rows(rows, kept=True)]
         for layer, weight in enumerate(layers[:-1]):
@@ -88,14 +83,14 @@ class _FeedForward(torch.autograd.Function):
         out = empty(memory, "result", rows, len(rows), layers[-1].shape[1])
         for block in blocks:
             last_input = _hidden_layers(block, inputs, layers)
-            _linear(block, last_input, layers[-1], out[block.rows]).mul_(scale[block.rows])
-        ctx.save_for_backward(rows, scale, *layers, *([] if recompute else [x.tensor for x in inputs[1:]]))
+            _linear(block, last_input, layers[-1], out[block.rows])
+        ctx.save_for_backward(rows, *layers, *([] if recompute else [x.tensor for x in inputs[1:]]))
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
-        rows, scale, *rest = ctx.saved_tensors
+        rows, *rest = ctx.saved_tensors
         layers, hidden = rest[: len(ctx.factors)], rest[len(ctx.factors) :]
         blocks = _blocks(ctx.counts)
         collected = [factors is not None for factors in ctx.factors]  # what is collected must outlive its block
@@ -107,24 +102,23 @@ class _FeedForward(torch.autograd.Function):
         if ctx.recompute:
             inputs += [rows_of("activations", layer, kept) for layer, kept in enumerate(collected[1:])]
         delta = [_Rows(empty(ctx.memory, "gradient of rows", rows, *rows.shape), kept=True)]
-        delta += [rows_of("deltas", layer, kept) for layer, kept in enumerate(collected)]
+        delta += [rows_of("deltas", layer, kept) for layer, kept in enumerate(collected[:-1])]
+        delta.append(_Rows(grad_out.contiguous(), kept=True))
         grads = [
             None if skip else _empty_gradient(ctx.memory, f"gradient of weight {layer}", weight, blocks)
             for layer, (weight, skip) in enumerate(zip(layers, collected, strict=True))
         ]
-        grad_scale = rows.new_empty(len(rows))
-        grad_out = grad_out.contiguous()
         for block in blocks:
             if ctx.recompute:
                 _hidden_layers(block, inputs, layers)
-            _deltas(block, inputs, layers, delta, grad_out, scale, grad_scale)
+            _deltas(block, inputs, layers, delta)
             for layer, grad in enumerate(grads):
                 if grad is not None:
                     _outer(block, delta[layer + 1][block], inputs[layer][block], grad)
         for factors, d, x in zip(ctx.factors, delta[1:], inputs, strict=True):
             if factors is not None:
                 factors.append(GradientFactors(d.tensor, x.tensor, ctx.counts))
-        return delta[0].tensor, grad_scale, None, None, None, *grads
+        return delta[0].tensor, None, None, None, *grads
 
 
 def _blocks(counts: list[int]) -> list[_Block]:
@@ -170,25 +164,13 @@ def _hidden_layers(block: _Block, inputs: list[_Rows], layers: Sequence[Tensor])
     return x
 
 
-def _deltas(
-    block: _Block,
-    inputs: list[_Rows],
-    layers: Sequence[Tensor],
-    delta: list[_Rows],
-    grad_out: Tensor,
-    scale: Tensor,
-    grad_scale: Tensor,
-) -> None:
-    """Fills the block's rows of every delta and of grad_scale [S]."""
-    dy, weight = grad_out[block.rows], scale[block.rows]
-    torch.mul(dy, weight, out=delta[-1][block])
-    # The product with dy itself rather than delta[-1] gives the gradient of the row's weight on the way.
-    d = _back(block, dy, layers[-1], delta[-2][block])
-    torch.linalg.vecdot(d, inputs[-1][block], out=grad_scale[block.rows])
-    d.mul_(weight)
-    for layer in range(len(layers) - 2, -1, -1):
-        torch.ops.aten.threshold_backward.grad_input(d, inputs[layer + 1][block], 0, grad_input=d)  # ReLU
+def _deltas(block: _Block, inputs: list[_Rows], layers: Sequence[Tensor], delta: list[_Rows]) -> None:
+    """Fills the block's rows of every delta from those of the last."""
+    d = delta[-1][block]
+    for layer in range(len(layers) - 1, -1, -1):
         d = _back(block, d, layers[layer], delta[layer][block])
+        if layer:
+            torch.ops.aten.threshold_backward.grad_input(d, inputs[layer][block], 0, grad_input=d)  # ReLU
 
 
 def _linear(block: _Block, x: Tensor, weight: Tensor, out: Tensor) -> Tensor:

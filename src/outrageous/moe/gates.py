@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from outrageous.moe.grouped import grouped_linear
+from outrageous.moe.memory import KeptMemory
 from outrageous.moe.noisy_top_k import noisy_top_k
 from outrageous.moe.routing import Routing, route
 
@@ -54,7 +55,7 @@ class NoisyTopKGate(nn.Module):
     def forward(self, x: Tensor) -> Routing:
         """x [T, D] -> Routing with S = k·T."""
         both = logits(x, torch.cat([self.w_gate, self.w_noise], dim=1))  # [T, 2N]
-        chosen, gates, probability = noisy_top_k(*_halves(both), self.k, self.training)
+        chosen, gates, probability = noisy_top_k(both, self.k, self.training)
         return _route_top_k(chosen, gates, load=probability.sum(dim=0))  # Eq. 10
 
     def extra_repr(self) -> str:
@@ -73,11 +74,12 @@ class NoisyTopKGates(nn.Module):
         self.w_gate = nn.Parameter(torch.zeros(num_groups, d_model, experts_per_group))
         self.w_noise = nn.Parameter(torch.zeros(num_groups, d_model, experts_per_group))
 
-    def forward(self, rows: Tensor, tokens_per_group: Tensor) -> Routing:
+    def forward(self, rows: Tensor, tokens_per_group: Tensor, memory: KeptMemory | None = None) -> Routing:
         """rows [S, D] sorted by group, tokens_per_group [A] -> Routing of rows among A·B experts; load is
-        Load_i(X^(i))_j, over the tokens of the expert's own group."""
-        both = grouped_logits(rows, torch.cat([self.w_gate, self.w_noise], dim=2), tokens_per_group)  # [S, 2B]
-        chosen, gates, probability = noisy_top_k(*_halves(both), self.k, self.training)
+        Load_i(X^(i))_j, over the tokens of the expert's own group. memory: for the gradient of rows."""
+        weight = torch.cat([self.w_gate, self.w_noise], dim=2)
+        both = grouped_logits(rows, weight, tokens_per_group, memory)  # [S, 2B]
+        chosen, gates, probability = noisy_top_k(both, self.k, self.training)
         group = group_of_row(tokens_per_group, len(rows))  # [S]
         load = probability.new_zeros(self.num_groups, self.experts_per_group).index_add(0, group, probability)
         return _route_top_k(chosen + self.experts_per_group * group.unsqueeze(1), gates, load.flatten())
@@ -93,11 +95,11 @@ def logits(x: Tensor, weight: Tensor) -> Tensor:
         return x.to(dtype) @ weight.to(dtype)
 
 
-def grouped_logits(rows: Tensor, weight: Tensor, tokens_per_group: Tensor) -> Tensor:
+def grouped_logits(rows: Tensor, weight: Tensor, tokens_per_group: Tensor, memory: KeptMemory | None = None) -> Tensor:
     """rows [S, D] sorted by group, each times its group's weight, [A, D, B] -> [S, B], in float32 at least."""
     dtype = torch.promote_types(rows.dtype, torch.float32)
     with torch.autocast(rows.device.type, enabled=False):
-        return grouped_linear(rows.to(dtype), weight.to(dtype).transpose(1, 2), tokens_per_group)
+        return grouped_linear(rows.to(dtype), weight.to(dtype).transpose(1, 2), tokens_per_group, memory)
 
 
 def group_of_row(tokens_per_group: Tensor, num_rows: int) -> Tensor:
@@ -114,13 +116,6 @@ def check_sizes(k: int | None = None, **sizes: int) -> None:
     name, size = list(sizes.items())[-1]
     if k is not None and k > size:
         raise ValueError(f"k={k} experts per token, but there are only {name}={size}: lower k")
-
-
-def _halves(both: Tensor) -> tuple[Tensor, Tensor]:
-    """[T, 2N] -> the clean logits and those of the noise, [T, N] each. One product of twice the width costs less than
-    two, in the backward pass most of all, and what follows is elementwise, so the halves had better be contiguous."""
-    clean, noise = both.chunk(2, dim=1)
-    return clean.contiguous(), noise.contiguous()
 
 
 def _route_top_k(expert: Tensor, weight: Tensor, load: Tensor) -> Routing:

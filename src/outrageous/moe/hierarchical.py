@@ -19,8 +19,8 @@ class Mixtures(nn.Module):
     def __init__(self, gates: nn.Module, experts: nn.Module) -> None:
         """
         Args:
-            gates: (rows [S, D] sorted by group, tokens_per_group [A]) -> `Routing` of rows among N experts, with
-                load [N]: Load_i(X^(i))_j; has num_groups and num_experts (N).
+            gates: (rows [S, D] sorted by group, tokens_per_group [A], `KeptMemory` for the gradient of rows or None) ->
+                `Routing` of rows among N experts, with load [N]: Load_i(X^(i))_j; has num_groups and num_experts (N).
             experts: as in `MoE`, N of them.
 
         Raises:
@@ -31,14 +31,16 @@ class Mixtures(nn.Module):
             raise ValueError(f"the gates choose among {gates.num_experts} experts, but there are {experts.num_experts}")
         self.gates, self.experts = gates, experts
         self.num_experts = gates.num_groups  # what the primary gate chooses among
+        self.memory = None if getattr(experts, "memory", None) is None else KeptMemory()
 
     def forward(self, rows: Tensor, routing: Routing) -> tuple[Tensor, MoEReport]:
-        """rows [S, D] sorted by group, and the primary gate's routing -> rows [S, D] times their weight, and the report
-        of all N experts."""
-        inner = nested(routing, self.gates(rows, routing.tokens_per_expert))
+        """rows [S, D] sorted by group, and the primary gate's routing -> [S, D], what each row's group makes of it, and
+        the report of all N experts."""
+        secondary = self.gates(rows, routing.tokens_per_expert, self.memory)
         memory: KeptMemory | None = getattr(self.experts, "memory", None)
-        out, report = self.experts(gather(rows, inner.token, memory), inner)
-        return combine(out, inner.token, len(rows), memory), report
+        out, report = self.experts(gather(rows, secondary.token, memory), nested(routing, secondary))
+        out = combine(out, secondary.token, secondary.weight, len(rows), memory)  # Eq. 12's inner sum
+        return out, report
 
 
 def nested(primary: Routing, secondary: Routing) -> Routing:

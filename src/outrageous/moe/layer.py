@@ -16,8 +16,8 @@ class MoE(nn.Module):
         """
         Args:
             gate: x [T, D] -> `Routing` among gate.num_experts experts.
-            experts: (rows [S, D], routing) -> (rows [S, D], each times its weight, and a `MoEReport`), for
-                experts.num_experts experts. Where they have a `memory`, a `KeptMemory`, their rows are put there too.
+            experts: (rows [S, D], routing) -> (rows [S, D], and a `MoEReport`), for experts.num_experts experts. Where
+                they have a `memory`, a `KeptMemory`, their rows are put there too.
 
         Raises:
             ValueError: the two numbers of experts differ.
@@ -32,5 +32,5 @@ class MoE(nn.Module):
         tokens = x.reshape(-1, x.shape[-1])  # [T, D]
         routing = self.gate(tokens)
         memory: KeptMemory | None = getattr(self.experts, "memory", None)
-        rows, report = self.experts(gather(tokens, routing.token, memory), routing)  # [S, D], G(x)_i · E_i(x)
-        return combine(rows, routing.token, len(tokens), memory).view(x.shape), report  # Eq. 1
+        rows, report = self.experts(gather(tokens, routing.token, memory), routing)  # [S, D], E_i(x)
+        return combine(rows, routing.token, routing.weight, len(tokens), memory).view(x.shape), report  # Eq. 1

@@ -6,8 +6,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from outrageous.moe.memory import KeptMemory, empty
+
+# On a CPU what is done to each row in turn is done to so many at once, few enough for them to stay in the cache.
+ROWS_PER_BLOCK = 256
 
 
 @dataclass(frozen=True)
@@ -77,46 +81,65 @@ def route(token: Tensor, expert: Tensor, weight: Tensor, load: Tensor, threshold
     )
 
 
-def gather(tokens: Tensor, token: Tensor, memory: KeptMemory | None = None, purpose: str = "rows") -> Tensor:
-    """tokens [T, D] -> [S, D], the rows that `token` [S] names; put into `memory`, if there is one, for `purpose`."""
-    return _Gather.apply(tokens, token, memory, purpose)
+def gather(tokens: Tensor, token: Tensor, memory: KeptMemory | None = None) -> Tensor:
+    """tokens [T, D] -> [S, D], the rows that `token` [S] names; put into `memory`, if there is one."""
+    return _Gather.apply(tokens, token, memory)
 
 
-def combine(rows: Tensor, token: Tensor, num_tokens: int, memory: KeptMemory | None = None) -> Tensor:
-    """rows [S, D] of tokens [S] -> [num_tokens, D]: the sum over each token's rows, zero for a token without any.
+def combine(rows: Tensor, token: Tensor, weight: Tensor, num_tokens: int, memory: KeptMemory | None = None) -> Tensor:
+    """rows [S, D] of tokens [S] -> [num_tokens, D]: the sum over each token's rows, times their weight [S]; zero for a
+    token without any.
 
     memory: where the gradient of rows is put, if there is one.
     """
-    return _Combine.apply(rows, token, num_tokens, memory)
+    return _Combine.apply(rows, token, weight.to(rows.dtype), num_tokens, memory)
 
 
 class _Gather(torch.autograd.Function):
-    """Each of the two is the other's gradient. Autograd's own for a gather adds row after row, with atomics on a GPU;
-    here every token's rows are found first and summed in their order, which is faster and always the same sum."""
+    """Autograd's own gradient of a gather adds row after row, with atomics on a GPU; here every token's rows are found
+    first and summed in their order, which is faster and always the same sum."""
 
     @staticmethod
-    def forward(ctx: Any, tokens: Tensor, token: Tensor, memory: KeptMemory | None, purpose: str) -> Tensor:
+    def forward(ctx: Any, tokens: Tensor, token: Tensor, memory: KeptMemory | None) -> Tensor:
         ctx.save_for_backward(token)
         ctx.num_tokens = len(tokens)
-        rows = empty(memory, purpose, tokens, len(token), tokens.shape[1])
+        rows = empty(memory, "rows", tokens, len(token), tokens.shape[1])
         return torch.index_select(tokens, 0, token, out=rows)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (token,) = ctx.saved_tensors
-        return combine(grad, token, ctx.num_tokens), None, None, None
+        order, first_row = _by_token(token, ctx.num_tokens)
+        return F.embedding_bag(order, grad, first_row, mode="sum"), None, None
 
 
 class _Combine(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, token: Tensor, num_tokens: int, memory: KeptMemory | None) -> Tensor:
-        ctx.save_for_backward(token)
+    def forward(
+        ctx: Any, rows: Tensor, token: Tensor, weight: Tensor, num_tokens: int, memory: KeptMemory | None
+    ) -> Tensor:
+        ctx.save_for_backward(rows, token, weight)
         ctx.memory = memory
-        rows_per_token = torch.bincount(token, minlength=num_tokens)
-        first_row = rows_per_token.cumsum(0) - rows_per_token
-        return F.embedding_bag(token.argsort(stable=True), rows, first_row, mode="sum")
+        order, first_row = _by_token(token, num_tokens)
+        return F.embedding_bag(order, rows, first_row, mode="sum", per_sample_weights=weight[order])
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        (token,) = ctx.saved_tensors
-        return gather(grad, token, ctx.memory, "gradient of the result"), None, None, None
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor, None, None]:
+        rows, token, weight = ctx.saved_tensors
+        grad_rows = empty(ctx.memory, "gradient of the result", rows, *rows.shape)
+        grad_weight = torch.empty_like(weight)
+        rows_per_block = ROWS_PER_BLOCK if rows.device.type == "cpu" else max(1, len(rows))
+        tensors = (rows, token, weight.unsqueeze(1), grad_rows, grad_weight)
+        for row, t, w, grad_row, grad_w in zip(*(x.split(rows_per_block) for x in tensors), strict=True):
+            torch.index_select(grad, 0, t, out=grad_row)
+            torch.linalg.vecdot(grad_row, row, out=grad_w)
+            grad_row.mul_(w)
+        return grad_rows, None, grad_weight, None, None
+
+
+def _by_token(token: Tensor, num_tokens: int) -> tuple[Tensor, Tensor]:
+    """token [S] of each row -> [S], the rows of token 0, then of token 1 and so on, and [T], where each one's begin."""
+    rows_per_token = torch.bincount(token, minlength=num_tokens)
+    return token.argsort(stable=True), rows_per_token.cumsum(0) - rows_per_token

@@ -84,6 +84,11 @@ class Step:
         mean.lerp_(squares, 1 - self.beta2)
         return (mean / self.correction).add_(self.eps**2)
 
+    def decay(self, mean: Tensor, without_gradient: Tensor) -> None:
+        """Updates the averages `mean` [N, width] of those experts whose gradient is zero; without_gradient [N] bool."""
+        factor = torch.ones_like(mean[:, :1]).masked_fill_(without_gradient.unsqueeze(1), self.beta2)
+        mean.mul_(factor)
+
     def scales(
         self, row_mean: Tensor, row_squares: Tensor, column_mean: Tensor, column_squares: Tensor
     ) -> tuple[Tensor, Tensor]:

@@ -76,18 +76,19 @@ def _check(weight: Tensor, factors: list[GradientFactors]) -> None:
 
 def _update(weight: Tensor, factors: GradientFactors, state: dict[str, Tensor], step: Step) -> None:
     """An expert with few rows is updated from their Gram matrices. With many, these cost more than they save: its
-    gradient is formed after all, in memory that the next such expert uses again."""
-    experts = zip(
-        weight.unbind(0),
-        factors.grad_out.split(factors.rows_per_expert),
-        factors.inputs.split(factors.rows_per_expert),
-        state["row_mean"].unbind(0),
-        state["column_mean"].unbind(0),
-        strict=True,
-    )
+    gradient is formed after all, in memory that the next such expert uses again. Of those without rows the averages
+    decay, all at once: with very many experts most have none."""
+    active = [expert for expert, num_rows in enumerate(factors.rows_per_expert) if num_rows]
+    counts = [factors.rows_per_expert[expert] for expert in active]
+    without_rows = torch.tensor(factors.rows_per_expert, device=weight.device) == 0
+    step.decay(state["row_mean"], without_rows)
+    step.decay(state["column_mean"], without_rows)
     out, in_ = weight.shape[1:]
     gradient, buffer = weight.new_empty(out, in_), weight.new_empty(out, in_)
-    for matrix, grad_out, inputs, row_mean, column_mean in experts:
+    for expert, grad_out, inputs in zip(
+        active, factors.grad_out.split(counts), factors.inputs.split(counts), strict=True
+    ):
+        matrix, row_mean, column_mean = weight[expert], state["row_mean"][expert], state["column_mean"][expert]
         d, x = grad_out.to(weight.dtype), inputs.to(weight.dtype)  # under autocast they are of lower precision
         if 2 * len(x) ** 2 * (out + in_) < MULTIPLY_ADDS_PER_ELEMENT * out * in_:  # those of the Gram matrices
             a, b = step.scales(row_mean, _row_squares(d, x), column_mean, _row_squares(x, d))

@@ -52,14 +52,15 @@ class TrainedLayer(Contestant):
     def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer | None, size: LayerSize) -> None:
         self.module, self.optimizer = module, optimizer
         self.x = torch.randn(size.num_tokens, size.d_model, requires_grad=True)
-        with torch.no_grad():
-            self.grad_y = torch.randn_like(module(self.x)[0])
+        self.grad_y: Tensor | None = None  # as large as y turns out to be
 
     def run(self) -> Seconds:
         start = time.perf_counter()
         (self.optimizer or self.module).zero_grad()
         self.x.grad = None
         y, losses = self.module(self.x)
+        if self.grad_y is None:
+            self.grad_y = torch.randn_like(y)
         torch.autograd.backward([y, *losses], [self.grad_y, *(torch.ones_like(loss) for loss in losses)])
         middle = time.perf_counter()
         if self.optimizer is not None:
@@ -130,16 +131,16 @@ class Dense(nn.Module):
         return self.layers(x), []
 
 
-def flat(size: LayerSize, recompute: bool = False, keep_memory: bool = False) -> nn.Module:
+def flat(size: LayerSize, recompute: bool = False, keep_memory: bool = True) -> nn.Module:
     """Our layer with noisy top-k gating among all experts."""
     experts = FeedForwardExperts(size.num_experts, size.d_model, size.d_hidden, recompute, keep_memory)
     return WithLosses(MoE(NoisyTopKGate(size.d_model, size.num_experts, size.k), experts))
 
 
-def hierarchical(size: LayerSize, keep_memory: bool = False) -> nn.Module:
+def hierarchical(size: LayerSize) -> nn.Module:
     """Our layer with A groups, A the divisor of N next below √N, and √k groups a token and experts a group."""
     num_groups, k = groups_and_k(size)
-    experts = FeedForwardExperts(size.num_experts, size.d_model, size.d_hidden, keep_memory=keep_memory)
+    experts = FeedForwardExperts(size.num_experts, size.d_model, size.d_hidden)
     gates = NoisyTopKGates(num_groups, size.d_model, size.num_experts // num_groups, k)
     return WithLosses(MoE(NoisyTopKGate(size.d_model, num_groups, k), Mixtures(gates, experts)))
 

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from outrageous.moe import NoisyTopKGate, NoisyTopKGates, balancing_loss
 from outrageous.moe.hierarchical import nested
+from outrageous.moe.memory import KeptMemory
 from outrageous.moe.routing import gather
 from outrageous.training.contestants import (
     LayerSize,
@@ -23,8 +24,8 @@ from outrageous.training.contestants import (
 )
 
 KINDS: dict[str, Callable[[LayerSize], nn.Module]] = {
-    "flat layer": lambda size: flat(size, keep_memory=True),
-    "hierarchical layer": lambda size: hierarchical(size, keep_memory=True),
+    "flat layer": flat,
+    "hierarchical layer": hierarchical,
     "flat gating": lambda size: FlatGating(size),
     "hierarchical gating": lambda size: HierarchicalGating(size),
 }
@@ -75,8 +76,10 @@ class HierarchicalGating(nn.Module):
         num_groups, k = groups_and_k(size)
         self.gate = NoisyTopKGate(size.d_model, num_groups, k)
         self.gates = NoisyTopKGates(num_groups, size.d_model, size.num_experts // num_groups, k)
+        self.memory = KeptMemory()  # as `Mixtures` has
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         groups = self.gate(x)
-        routing = nested(groups, self.gates(gather(x, groups.token), groups.tokens_per_expert))
+        rows = gather(x, groups.token, self.memory)
+        routing = nested(groups, self.gates(rows, groups.tokens_per_expert, self.memory))
         return routing.weight, [balancing_loss(routing.report(), w_importance=0.1, w_load=0.1)]

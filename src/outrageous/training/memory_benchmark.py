@@ -65,7 +65,7 @@ def _turn(size: LayerSize, experts: ExpertOptimizer, recompute: bool, num_thread
     set_up_cpu(num_threads)
     torch.manual_seed(0)
     before = peak_of_this_process()
-    module = flat(size, recompute=recompute, keep_memory=True)
+    module = flat(size, recompute=recompute)
     config = OptimizerConfig(LEARNING_RATE, beta1=0.9, beta2=0.999, epsilon=1e-8, max_grad_norm=None, experts=experts)
     optimizer = build_optimizer(module, config)
     layer = TrainedLayer(module, optimizer, size)

@@ -4,6 +4,8 @@ import multiprocessing
 import resource
 import sys
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,13 @@ from typing import Any
 def peak_memory(work: Callable[..., object], *arguments: Any) -> int:
     """Peak resident bytes of a fresh process that runs `work(*arguments)`, the interpreter and its libraries included.
 
-    `work` must be importable by name. Raises what it raises.
+    `work` must be importable by name. Raises what it raises, and MemoryError if the system ends the process.
     """
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_run, (work, arguments))
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        try:
+            return pool.submit(_run, work, arguments).result()
+        except BrokenProcessPool as error:
+            raise MemoryError("the process was ended, for too much memory, it seems") from error
 
 
 def _run(work: Callable[..., object], arguments: tuple[Any, ...]) -> int:
