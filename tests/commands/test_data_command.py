@@ -32,7 +32,7 @@ def test_a_corpus_of_pairs_is_shown(tmp_path: Path, capsys: pytest.CaptureFixtur
     rows = [f"the {word}{word} is {word}\tdas {word}{word} ist {word}" for word in words[:38]]
     text.write_text("".join(f"{row}\n" for row in ["none\t", "a\t" + "b " * 120, *rows]))
     settings = [
-        *("experiment=mt/moe_0", "scale=smoke", "data=pairs", "data.directions=[en-de]", f"data.path={text}"),
+        *("scale=smoke", "data=pairs", "data.directions=[en-de]", f"data.path={text}"),
         *("data.vocabulary_size=60", "data.block_lines=2", "data.dev_fraction=0.1", "data.test_fraction=0.1"),
         f"paths.corpora={tmp_path}/corpora",
     ]
@@ -47,7 +47,7 @@ def test_a_corpus_of_pairs_is_shown(tmp_path: Path, capsys: pytest.CaptureFixtur
     for source, target in zip(samples[::2], samples[1::2], strict=True):
         assert target.split() == source.replace("the ", "das ").replace(" is ", " ist ").split()
     assert Path(shown[-1].removeprefix("drawn: ")).read_bytes().startswith(b"\x89PNG")
-    assert main(["prepare", *settings]) == 0
+    assert main(["prepare", "experiment=mt/moe_32", *settings]) == 0
     assert "30 pairs of training" in capsys.readouterr().out
 
 

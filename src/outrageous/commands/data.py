@@ -13,7 +13,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from outrageous.commands.compose import compose_train, settings_errors
+from outrageous.commands.compose import CONF, compose_train, settings_errors
 from outrageous.commands.errors import one_clear_message
 from outrageous.config import CorpusConfig, ParallelCorpusConfig
 from outrageous.errors import UserError
@@ -85,11 +85,22 @@ def _corpus(settings: list[str]) -> tuple[CorpusConfig | ParallelCorpusConfig, P
     """The corpus that the settings name, and the folder of prepared ones."""
     from omegaconf import OmegaConf
 
-    composed = compose_train(settings)
+    composed = compose_train([*_task(settings), *settings])
     with settings_errors(settings):
         config = OmegaConf.to_object(composed.data)
     assert isinstance(config, CorpusConfig | ParallelCorpusConfig), config
     return config, Path(composed.paths.corpora)
+
+
+def _task(settings: list[str]) -> list[str]:
+    """What tells Hydra that data=… is pairs, whose settings have another form, where no experiment does."""
+    from omegaconf import OmegaConf
+
+    given = dict(setting.split("=", 1) for setting in settings if "=" in setting)
+    file = CONF / "data" / f"{given.get('data')}.yaml"
+    if given.keys() & {"experiment", "task"} or not file.is_file():
+        return []
+    return ["task=translation"] if "directions" in OmegaConf.load(file).keys() else []  # noqa: SIM118 (also one to be given)
 
 
 def _draw(profile: "Profile", place: Path, command: str) -> None:
