@@ -99,3 +99,41 @@ def tiny_corpus(text: Path, tmp_path_factory: pytest.TempPathFactory) -> list[st
         "trainer.accelerator=cpu",
         f"paths.corpora={tmp_path_factory.mktemp('corpora')}",
     ]
+
+
+@pytest.fixture(scope="session")
+def tiny_pairs(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Settings for translation runs of six steps, 8 experts, on 200 pairs of some words and the same in capitals."""
+    folder = tmp_path_factory.mktemp("pairs")
+    words = ("cat", "dog", "bird", "house", "tree", "river", "stone", "wind", "fire", "snow")
+    texts = [" ".join(words[i // 10**k % 10] for k in range(3 + i % 3)) for i in range(200)]  # no two are alike
+    (folder / "pairs.tsv").write_text("".join(f"{text}\t{text.upper()}\n" for text in texts), encoding="utf-8")
+    return [
+        "experiment=mt/moe_32",
+        "scale=smoke",
+        "model.moe.num_experts=8",
+        "data=pairs",
+        f"data.path={folder / 'pairs.tsv'}",
+        "data.directions=[en-de]",
+        "data.vocabulary_size=90",
+        "data.block_lines=10",
+        "data.dev_fraction=0.1",
+        "data.test_fraction=0.1",
+        "trainer.words_per_batch=400",
+        "trainer.max_steps=6",
+        "trainer.validate_every=3",
+        "trainer.log_every=3",
+        "trainer.num_threads=1",
+        "trainer.accelerator=cpu",
+        f"paths.corpora={folder / 'corpora'}",
+    ]
+
+
+@pytest.fixture(scope="session")
+def trained_translation(tiny_pairs: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run on the tiny pairs."""
+    from outrageous.commands.compose import translation_config
+    from outrageous.training.run import run
+
+    runs = tmp_path_factory.mktemp("translation_runs")
+    return run(translation_config([*tiny_pairs, f"paths.runs={runs}"]), row=None)[1].path

@@ -16,6 +16,7 @@ ROWS = {
     "mt/moe_32": (32, None, 4, 4, GateKind.strictly_balanced),
     "mt/moe_512_h": (512, 16, 2, 4, GateKind.strictly_balanced),
     "mt/moe_2048_h": (2048, 32, 2, 4, GateKind.strictly_balanced),
+    "mt/multilingual_0": None,
     "mt/multilingual": (512, None, 2, 16, GateKind.noisy_top_k),
 }
 
@@ -33,7 +34,7 @@ def test_the_rows_are_the_files() -> None:
 @pytest.mark.parametrize("experiment", ROWS)
 def test_a_preset_is_what_its_name_says_and_builds(experiment: str, scale: str) -> None:
     config = composed(experiment, scale)
-    suffix = "" if experiment == "mt/multilingual" else "_en_de"
+    suffix = "" if experiment.startswith("mt/multilingual") else "_en_de"
     assert (config.name, config.scale.name) == (experiment + suffix, scale)
     moe = config.model.moe
     width = config.scale.d_model

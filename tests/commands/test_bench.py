@@ -98,6 +98,21 @@ def test_cost_against_the_number_of_experts(
     assert (folder / "cost.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_decoding_by_beams_and_lengths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sizes = ["lengths=4,2", "beams=1,3", "sentences=2", "source=3"]
+    assert main(["decoding", *sizes, "--scale", "smoke", "--rounds", "1", "--save"]) == 0
+    folder = tmp_path / "results" / "benchmarks"
+    figures = json.loads((folder / "decoding.json").read_text())["figures"]
+    ways = ("beam of 1", "beam of 3", "greedy, encoding again")
+    assert [(speed["name"], speed["length"]) for speed in figures["speeds"]] == [(w, n) for n in (2, 4) for w in ways]
+    assert (folder / "decoding.md").read_text() in capsys.readouterr().out
+    assert "words of the output" in (folder / "decoding.svg").read_text()
+    assert (folder / "decoding.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_what_memory_savings_save_and_cost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -62,6 +62,23 @@ def test_another_text_is_read_with_the_checkpoints_vocabulary(
     assert "Traceback" not in done.stderr
 
 
+def printed(text: str) -> dict[str, float]:
+    lines = [line.split() for line in text.splitlines() if not line.startswith("sacreBLEU")]
+    return {name: float(value) for name, value in lines}
+
+
+def test_a_translation_model_gets_the_perplexities_and_bleu_of_its_record(trained_translation: Path) -> None:
+    done = evaluate(f"checkpoint={trained_translation / 'best.ckpt'}")
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((trained_translation / "record.json").read_text())["metrics"]
+    names = {"dev_perplexity", "test_perplexity", "test_bleu", "test_bleu_compounds_split", "test_bleu_sacrebleu"}
+    found = printed(done.stdout)
+    assert {*found} == names
+    for name, value in found.items():
+        assert value == pytest.approx(metrics[name], rel=1e-4, abs=1e-4), name
+    assert "sacreBLEU: nrefs:1|" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("checkpoint", "message"),
     [
@@ -74,3 +91,12 @@ def test_no_checkpoint(checkpoint: str, message: str) -> None:
     assert done.returncode != 0
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_each_kind_of_model_is_told_how_its_text_is_named(trained: Path, trained_translation: Path) -> None:
+    done = evaluate(f"checkpoint={trained / 'best.ckpt'}", "pairs=a.tsv")
+    assert done.returncode == 2
+    assert "language model: give another text by data=" in done.stderr
+    done = evaluate(f"checkpoint={trained_translation / 'best.ckpt'}", "data=text", "data.path=a.txt")
+    assert done.returncode == 2
+    assert "translation model: give pairs=FILE" in done.stderr

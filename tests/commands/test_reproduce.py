@@ -13,10 +13,11 @@ import pytest
 
 from outrageous.commands import reproduce
 from outrageous.commands.jobs import Job, plan_jobs, run_jobs
-from outrageous.commands.reproduce import main
+from outrageous.commands.reproduce import main, write_samples
 from outrageous.commands.sweep_display import SweepDisplay
 from outrageous.errors import UserError
 from outrageous.results.records import Record, read_record
+from outrageous.results.translation_samples import Translated, to_lines
 from outrageous.training.run_folder import RunFolder
 
 TABLE_7 = ("4xlstm_512", "lstm_2048_512", "moe_1_wide", "moe_1_deep", "moe_4", "moe_32", "moe_256")
@@ -169,3 +170,17 @@ class ScriptJob(Job):
 
 def make_job(folder: Path, code: str = "") -> Job:
     return ScriptJob(title=folder.name, overrides=[code], folder=RunFolder(folder), experts=0)
+
+
+def test_translations_of_all_runs_stand_in_one_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders = {name: RunFolder(tmp_path / name) for name in ("mt/moe_0 seed 0", "mt/moe_32 seed 0", "lm/moe_4 seed 0")}
+    for name in list(folders)[:2]:
+        folders[name].path.mkdir(parents=True)
+        part = Translated(["a"], ["b"], [name.upper()])
+        folders[name].translations("en-de").write_text(to_lines(part, "nrefs:1"))
+    write_samples(folders, tmp_path / "samples.md", "smoke")
+    text = (tmp_path / "samples.md").read_text()
+    assert "- source: a\n- reference: b\n- mt/moe_0 seed 0: MT/MOE\\_0 SEED 0\n- mt/moe_32 seed 0: MT/MOE" in text
+    assert str(tmp_path / "samples.md") in capsys.readouterr().out
+    write_samples({"lm/moe_4 seed 0": folders["lm/moe_4 seed 0"]}, tmp_path / "none.md", "smoke")
+    assert not (tmp_path / "none.md").exists()

@@ -1,5 +1,7 @@
 """Translation models are trained, go on and are tested as language models are, and their translations are scored."""
 
+import dataclasses
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,39 +17,20 @@ from outrageous.data.parallel_corpus import ParallelCorpus
 from outrageous.errors import UserError
 from outrageous.models.beam_search import BeamSettings
 from outrageous.moe import balancing_loss
+from outrageous.training.batchwise_test import batchwise_perplexity
 from outrageous.training.run import run
 from outrageous.training.settings import check_settings
 from outrageous.training.tasks import build_data, prepare
 from outrageous.training.translation_module import TranslationModule
 from outrageous.training.translator import Translator
 
-WORDS = ("cat", "dog", "bird", "house", "tree", "river", "stone", "wind", "fire", "snow")
 Settings = Callable[..., TranslationRunConfig]
 
 
 @pytest.fixture(scope="module")
-def translation_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """A function from a folder for runs and overrides to settings of mt/moe_32 with 8 experts on 200 short pairs."""
-    folder = tmp_path_factory.mktemp("pairs")
-    texts = [" ".join(WORDS[i // 10**k % 10] for k in range(3 + i % 3)) for i in range(200)]  # no two are alike
-    (folder / "pairs.tsv").write_text("".join(f"{text}\t{text.upper()}\n" for text in texts), encoding="utf-8")
-    corpus = [
-        "data=pairs",
-        f"data.path={folder / 'pairs.tsv'}",
-        "data.directions=[en-de]",
-        "data.vocabulary_size=90",
-        "data.block_lines=10",
-        "data.dev_fraction=0.1",
-        "data.test_fraction=0.1",
-        f"paths.corpora={folder / 'corpora'}",
-    ]
-
-    def make(runs: Path, *overrides: str) -> TranslationRunConfig:
-        sizes = ["scale=smoke", "model.moe.num_experts=8", "trainer.words_per_batch=400", "trainer.max_steps=6"]
-        often = ["trainer.validate_every=3", "trainer.log_every=3", f"paths.runs={runs}"]
-        return translation_config(["experiment=mt/moe_32", *corpus, *sizes, *often, *overrides])
-
-    return make
+def translation_settings(tiny_pairs: list[str]) -> Settings:
+    """A function from a folder for runs and overrides to settings on the tiny pairs."""
+    return lambda runs, *overrides: translation_config([*tiny_pairs, f"paths.runs={runs}", *overrides])
 
 
 @pytest.fixture(scope="module")
@@ -95,9 +78,8 @@ def test_a_run_leaves_a_record_its_wordpieces_and_translations_and_goes_on_exact
     translation_settings: Settings, corpus: ParallelCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, folder = run(translation_settings(tmp_path / "whole"), "mt_moe_32_en_de")
-    assert {"dev_perplexity", "test_perplexity", "test_bleu", "test_bleu_compounds_split", "test_bleu_sacrebleu"} <= {
-        *whole.metrics
-    }
+    names = {"dev_perplexity", "test_perplexity", "test_bleu", "test_bleu_compounds_split", "test_bleu_sacrebleu"}
+    assert names | {"test_perplexity_batchwise", "test_expert_bits_above_chance_decoder"} <= {*whole.metrics}
     assert [point.step for point in whole.curve] == [3, 6]
     lines = folder.translations("en-de").read_text().splitlines()
     assert lines[0].startswith("sacreBLEU: nrefs:1|")
@@ -118,6 +100,35 @@ def test_a_run_leaves_a_record_its_wordpieces_and_translations_and_goes_on_exact
     resumed, _ = run(translation_settings(tmp_path / "parts"), None)
     assert resumed.metrics == whole.metrics
     assert resumed.curve == whole.curve
+
+
+def test_batchwise_masks_in_evaluation_choose_as_in_training(
+    translation_settings: Settings, corpus: ParallelCorpus
+) -> None:
+    config = translation_settings(Path("runs"), "model.dropout=0")
+    module = TranslationModule(config, len(corpus.vocabulary), {})
+    for name, parameter in module.named_parameters():
+        if name.endswith("w_gate"):
+            torch.nn.init.normal_(parameter)
+    batches = list(build_data(config, corpus).test_dataloader())
+    found = batchwise_perplexity(module, batches)
+    assert not any(part.training for part in module.modules())
+    nll, num_tokens = 0.0, 0
+    with torch.no_grad():
+        for batch in batches:
+            module.train()  # without dropout and noise the masks are all that differs
+            hidden, reports = module.hidden(batch)
+            assert all(report.tokens_per_expert.unique().numel() == 1 for report in reports)
+            logits = hidden @ module.model.softmax.weight.T + module.model.softmax.bias
+            nll += F.cross_entropy(logits, batch.targets[batch.mask], reduction="sum").item()
+            num_tokens += batch.num_tokens
+    assert found == {"test_perplexity_batchwise": pytest.approx(math.exp(nll / num_tokens), rel=1e-5)}
+    assert batchwise_perplexity(TranslationModule(plain(config), len(corpus.vocabulary), {}), batches) == {}
+
+
+def plain(config: TranslationRunConfig) -> TranslationRunConfig:
+    """The same without experts."""
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, moe=None))
 
 
 def test_translations_keep_the_order_of_lines_and_do_not_depend_on_their_batch(

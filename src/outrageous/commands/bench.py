@@ -5,6 +5,7 @@ python -m outrageous.commands.bench step lm/moe_1_wide lm/moe_32   whole trainin
 python -m outrageous.commands.bench layer                          one MoE layer, what bounds it, other packages' layers
 python -m outrageous.commands.bench cost                           one layer against the number of experts
 python -m outrageous.commands.bench memory                         what each memory saving of appendix D saves and costs
+python -m outrageous.commands.bench decoding                       translations: beams of 1, 4 and 10, by length
 python -m outrageous.commands.bench data                           corpora prepared and read: three sizes, up to 1.7 GB
 python -m outrageous.commands.bench vocabulary                     a step with 793,471 words, by the tables' optimizer
 
@@ -24,12 +25,13 @@ from pathlib import Path
 from typing import Any
 
 from outrageous.commands.bench_corpora import bench_data, bench_vocabulary
+from outrageous.commands.bench_decoding import bench_decoding
 from outrageous.commands.bench_layers import bench_cost, bench_layer, bench_memory
 from outrageous.commands.bench_sizes import as_json, save
 from outrageous.commands.errors import one_clear_message
 from outrageous.errors import UserError
 
-ROUNDS = {"batching": 5, "step": 30, "layer": 3, "cost": 3, "memory": 5, "data": 1, "vocabulary": 3}
+ROUNDS = {"batching": 5, "step": 30, "layer": 3, "cost": 3, "memory": 5, "decoding": 5, "data": 1, "vocabulary": 3}
 
 
 @one_clear_message
@@ -58,6 +60,7 @@ def main(argv: list[str] | None = None) -> int:
         "layer": bench_layer,
         "cost": bench_cost,
         "memory": bench_memory,
+        "decoding": bench_decoding,
         "data": bench_data,
         "vocabulary": bench_vocabulary,
     }[arguments.what]

@@ -11,13 +11,14 @@ SIZES = {
     "layer": {"experts": [4, 32, 256, 1024], "tokens": [2048, 8192], "d_model": [512], "d_hidden": [1024], "k": [4]},
     "cost": {"experts": [16, 64, 256, 1024], "tokens": [8192], "d_model": [512], "d_hidden": [1024], "k": [4]},
     "memory": {"experts": [256], "tokens": [2048], "d_model": [512], "d_hidden": [1024], "k": [4]},
+    "decoding": {"lengths": [10, 20, 40, 80], "beams": [1, 4, 10], "sentences": [32], "source": [20]},
     "data": {"words": [40_000_000, 120_000_000, 330_000_000], "types": [800_000]},
     "vocabulary": {"types": [793_471], "tokens": [2048], "d_model": [512], "sampled": [8192]},
 }
 
 
 def read_sizes(what: str, settings: list[str]) -> dict[str, list[int]]:
-    """The sizes of `what`, as the settings change them: only experts, tokens of layer and words may be several."""
+    """The sizes of `what`, as the settings change them: those with several values here may have several."""
     sizes = dict(SIZES[what])
     for setting in settings:
         name, equals, value = setting.partition("=")

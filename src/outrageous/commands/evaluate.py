@@ -1,4 +1,4 @@
-"""Perplexity of a checkpoint: `outrageous-evaluate checkpoint=….ckpt`."""
+"""Perplexity, and of translations BLEU, of a checkpoint: `outrageous-evaluate checkpoint=….ckpt`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +14,18 @@ from outrageous.errors import UserError
 
 @dataclass
 class EvaluateConfig:
-    """data: another corpus, with the checkpoint's vocabulary; null for the one that it was trained on."""
+    """
+    Attributes:
+        data: of a language model, another corpus, with the checkpoint's vocabulary; null for the one that it was
+            trained on.
+        pairs: of a translation model, a file of source<TAB>target; null for its own dev and test parts.
+        direction: of a translation model, the only one to test, as en-de; null for all.
+    """
 
     checkpoint: str
     data: CorpusConfig | None = None
+    pairs: str | None = None
+    direction: str | None = None
 
 
 register()
@@ -38,12 +46,21 @@ def main(config: DictConfig) -> None:
         data = None if config.data is None else OmegaConf.to_object(config.data)
     assert data is None or isinstance(data, CorpusConfig)
     trained = from_plain(plain)
-    if not isinstance(trained, RunConfig):
-        raise UserError(
-            f"checkpoint {path} is a translation model: its record has its figures; see outrageous-translate"
-        )
-    for name, value in evaluate(trained, path, data).items():
+    if isinstance(trained, RunConfig):
+        if config.pairs is not None or config.direction is not None:
+            raise UserError(f"checkpoint {path} is of a language model: give another text by data=…, not pairs=…")
+        metrics, signature = evaluate(trained, path, data), ""
+    else:
+        from outrageous.training.translation_evaluation import evaluate_translation
+
+        if data is not None:
+            raise UserError(f"checkpoint {path} is of a translation model: give pairs=FILE in place of data=…")
+        pairs = None if config.pairs is None else Path(config.pairs)
+        metrics, signature = evaluate_translation(trained, path, pairs, config.direction)
+    for name, value in metrics.items():
         print(f"{name} {value:.4f}")
+    if signature:
+        print(f"sacreBLEU: {signature}")
 
 
 if __name__ == "__main__":

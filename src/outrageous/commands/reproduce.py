@@ -10,11 +10,16 @@ Further arguments are settings for every run, as outrageous-train takes them.
 import argparse
 import os
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from outrageous.commands.errors import one_clear_message
 from outrageous.commands.kneser_ney import BASELINES, estimate
 from outrageous.errors import UserError
 from outrageous.results.records import Record, in_its_row
+
+if TYPE_CHECKING:
+    from outrageous.training.run_folder import RunFolder
 
 
 @one_clear_message
@@ -42,13 +47,30 @@ def main(argv: list[str] | None = None) -> int:
     failed = run_jobs(jobs, at_once)
     records = [*baseline, *(job.record() for job in jobs if job.finished)]
     print(write_local_report(arguments.sweep, records, runs / arguments.sweep, arguments.scale))
-    for path in (path for job in jobs for path in job.folder.path.glob("translations.*.txt")):
-        print(f"Translations: {path}")
+    finished = {job.title: job.folder for job in jobs if job.finished}
+    write_samples(finished, runs / arguments.sweep / f"translations_{arguments.scale}.md", arguments.scale)
+    for folder in (folder for folder in finished.values() if folder.experts_page.exists()):
+        print(f"Experts: {folder.experts_page}")
     if arguments.settings:
         print(f"All of this machine's runs with {' '.join(arguments.settings)}")
     for job in failed:
         print(f"failed: {job.title}: {job.last_words()}\n  whole log: {job.log}", file=sys.stderr)
     return 2 if failed else 0
+
+
+def write_samples(folders: "dict[str, RunFolder]", target: Path, scale: str) -> None:
+    """Translations of the same sentences by every run, title by title, into `target`, if there are any."""
+    from outrageous.results.files import read_text, write_bytes
+    from outrageous.results.translation_samples import Translated, from_lines, samples_markdown
+
+    directions: dict[str, dict[str, Translated]] = {}
+    for title, folder in sorted(folders.items()):
+        for path in sorted(folder.path.glob("translations.*.txt")):
+            direction = path.name.split(".")[1]
+            directions.setdefault(direction, {})[title] = from_lines(read_text(path), str(path))
+    if directions:
+        write_bytes(target, samples_markdown(directions, scale, "python -m outrageous.commands.reproduce").encode())
+        print(f"Translations, side by side: {target}")
 
 
 def _baseline(sweep: str, scale: str, settings: list[str]) -> list[Record]:

@@ -5,15 +5,24 @@ outrageous-translate checkpoint=….ckpt --n-best 3 --scores < in      three lin
 outrageous-translate checkpoint=….ckpt --attention pictures < in     with an image of each line's attention
 
 An empty line stays empty. A line of more than --max-pieces wordpieces is cut there, and stderr says so. Wordpieces are
-read from wordpieces.model, which training leaves beside the checkpoint.
+read from wordpieces.model, which training leaves beside the checkpoint. Progress goes to stderr. Translations are
+written 256 lines at a time, on a terminal one at a time.
+
+--n-best N writes N lines for each line, best first, empty ones where fewer hypotheses were found: line n of the input
+is answered by lines N·(n - 1) + 1 to N·n of the output.
+--scores: log(probability) / lp + cp of Wu et al. (2016), lp the length penalty ((5 + words) / 6)^0.2, cp the coverage
+penalty 0.2 · Σ log(min(attention, 1)) over the source; at most 0, the higher the better; of an empty line 0. Scores of
+different lines do not compare.
+--attention: a PNG for each line's best translation, a row for each of its wordpieces, a column for each of the
+source's, the darker the more the one was written while looking at the other.
 """
 
 import argparse
-import itertools
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 from outrageous.commands.errors import one_clear_message
 from outrageous.errors import UserError
@@ -41,7 +50,8 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.max_pieces < 2:
         raise UserError(f"--max-pieces {arguments.max_pieces}: must be at least 2, a wordpiece and the end mark")
     translator, target = _load(arguments.checkpoint, arguments.to, arguments.beams, arguments.max_pieces)
-    _translate(translator, target, sys.stdin, sys.stdout, arguments)
+    size = 1 if sys.stdin.isatty() else LINES_AT_ONCE  # one where somebody types them
+    _translate(translator, target, _chunks(sys.stdin.buffer, size), sys.stdout, arguments)
     return 0
 
 
@@ -77,34 +87,55 @@ def _load(path: Path, target: str | None, num_beams: int, max_pieces: int) -> "t
 
 
 def _translate(
-    translator: "Translator", target: str, source: TextIO, output: TextIO, arguments: argparse.Namespace
+    translator: "Translator", target: str, chunks: Iterator[list[str]], output: TextIO, arguments: argparse.Namespace
 ) -> None:
     from tqdm import tqdm
 
-    first = 1
+    written = 0  # lines of the input
     with tqdm(desc=f"to {target}", unit="line", file=sys.stderr, mininterval=1) as bar:
-        for lines in _chunks(source):
-            found, cut = translator.translate(lines, target, arguments.attention is not None, bar.update)
-            for i in cut:
-                bar.write(f"line {first + i}: cut after {translator.max_pieces} wordpieces", file=sys.stderr)
-            for number, translations in enumerate(found, start=first):
-                for one in translations[: arguments.n_best]:
-                    output.write(f"{one.score:.4f}\t{one.text}\n" if arguments.scores else f"{one.text}\n")
-                if arguments.attention is not None:
-                    _draw(translations[0], arguments.attention / f"line_{number}.png")
-            output.flush()
-            first += len(lines)
+        try:
+            for lines in chunks:
+                found, cut = translator.translate(lines, target, arguments.attention is not None, bar.update)
+                for i in cut:
+                    message = f"line {written + i + 1}: cut after {translator.max_pieces} wordpieces"
+                    bar.write(message, file=sys.stderr)
+                for number, translations in enumerate(found, start=written + 1):
+                    for i in range(arguments.n_best):
+                        output.write(_line(translations[i : i + 1], arguments.scores))
+                    if arguments.attention is not None:
+                        _draw(translations[0], arguments.attention / f"line_{number}.png")
+                output.flush()
+                written += len(lines)
+        except KeyboardInterrupt:
+            bar.write(f"interrupted: {written} lines are translated and written, none behind them", file=sys.stderr)
+            sys.exit(128 + signal.SIGINT)
 
 
-def _chunks(source: TextIO) -> Iterator[list[str]]:
-    """Lines without their ends; one at a time where somebody types them."""
-    size = 1 if source.isatty() else LINES_AT_ONCE
-    lines = (line.rstrip("\r\n") for line in source)
-    try:
-        while chunk := list(itertools.islice(lines, size)):
+def _line(found: "list[Translation]", scores: bool) -> str:
+    """A line of output, of one translation or none."""
+    if not found:
+        return "\n"
+    return f"{found[0].score:.4f}\t{found[0].text}\n" if scores else f"{found[0].text}\n"
+
+
+def _chunks(source: BinaryIO, size: int) -> Iterator[list[str]]:
+    """Lines without their ends, `size` at a time. Raises UserError at a line that is not UTF-8, behind those before."""
+    chunk: list[str] = []
+    for number, raw in enumerate(source, start=1):
+        try:
+            chunk.append(raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n"))
+        except UnicodeDecodeError as error:
+            if chunk:
+                yield chunk
+            raise UserError(
+                f"standard input, line {number} is not UTF-8: byte {error.start + 1} is "
+                f"0x{error.object[error.start]:02x}; the {number - 1} lines before it are translated"
+            ) from error
+        if len(chunk) == size:
             yield chunk
-    except UnicodeDecodeError as error:
-        raise UserError(f"standard input is not UTF-8 ({error.reason} at byte {error.start} of a block)") from error
+            chunk = []
+    if chunk:
+        yield chunk
 
 
 def _draw(translation: "Translation", path: Path) -> None:

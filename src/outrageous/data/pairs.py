@@ -67,6 +67,22 @@ def check_languages(directions: dict[str, Direction], known: list[str], where: s
                 raise UserError(f"data.directions: {name} wants {language!r}, but {where} has {', '.join(known)}")
 
 
+def read_rows(file: Path, columns: list[str]) -> Iterator[Row]:
+    """Every line as a row of these columns, separated by tabs.
+
+    Raises:
+        UserError: the file cannot be read, or a line has more or fewer columns.
+    """
+    for number, line in enumerate(read_whole_lines(file)):
+        texts = [" ".join(text.split()) for text in line.split("\t")]
+        if len(texts) != len(columns):
+            raise UserError(
+                f"{file}, line {number + 1}: {len(texts)} columns, where {', '.join(columns)} are {len(columns)}, "
+                "separated by one tab each; are the sides aligned?"
+            )
+        yield dict(zip(columns, texts, strict=True))
+
+
 class PairFiles:
     """Files of columns separated by tabs."""
 
@@ -136,14 +152,7 @@ class PairFiles:
 
     def _blocks(self, file: Path) -> Iterator[tuple[str, Row]]:
         """Each row, and the name of its block."""
-        for number, line in enumerate(read_whole_lines(file)):
-            texts = [" ".join(text.split()) for text in line.split("\t")]
-            if len(texts) != len(self._columns):
-                raise UserError(
-                    f"{file}, line {number + 1}: {len(texts)} columns, where data.columns={self._columns} are "
-                    f"{len(self._columns)}, separated by one tab each; are the sides aligned?"
-                )
-            row = dict(zip(self._columns, texts, strict=True))
+        for number, row in enumerate(read_rows(file, self._columns)):
             yield self._block(row.pop("id", None), number), row
 
     def _block(self, row_id: str | None, number: int) -> str:

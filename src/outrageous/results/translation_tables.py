@@ -1,6 +1,11 @@
-"""Tables 2 and 3 and figure 4: translation of English to French and to German."""
+"""Tables 2, 3 and 5 and figure 4: translation of English to French and to German, and of several directions at once."""
 
-from outrageous.results.paper_tables import OPS, Column, CurveSet, PaperTable, metric
+from collections.abc import Callable
+from pathlib import Path
+
+from outrageous.errors import UserError
+from outrageous.results.paper_tables import OPS, Column, CurveSet, PaperTable, PrintedCells, metric, millions
+from outrageous.results.published import read_cells
 from outrageous.results.summary import RowSummary
 
 
@@ -46,7 +51,65 @@ TABLE_2 = _table("table_2", "Table 2 (English to French)", "en_fr", (PERPLEXITY,
 TABLE_3 = _table(
     "table_3", "Table 3 (English to German)", "en_de", (PERPLEXITY, BLEU, COMPOUNDS_SPLIT, SACREBLEU, *SIZES)
 )
-TRANSLATION_TABLES = (TABLE_2, TABLE_3)
+
+
+class MultilingualTable(PaperTable):
+    """Table 5, printed with a row for each metric: here each model has a row, as in the other tables."""
+
+    def printed_rows(self, published: Path) -> list[PrintedCells]:
+        path = published / f"{self.name}.csv"
+        printed = ("gnmt_mono", "gnmt_multi", "moe_multi")
+        of_metric = {cells["metric"]: cells for cells in read_cells(path, ["metric", *printed])}
+        metrics = [column.printed for column in self.columns if column.printed]
+        if lacking := [name for name in metrics if name not in of_metric]:
+            raise UserError(f"{path} has no row {', '.join(lacking)}; restore the file")
+        rows = [{"model": model} | {name: of_metric[name][model] or "-" for name in metrics} for model in printed]
+        return rows + [dict.fromkeys(metrics, "-") | {"model": model} for model in self.models]
+
+
+def _bleu_of(direction: str) -> Callable[[RowSummary], str]:
+    """Of a model of several directions, or of this one alone."""
+
+    def ours(summary: RowSummary) -> str:
+        alone = summary.metrics.get("test_bleu", "-") if summary.row.endswith(direction) else "-"
+        return str(summary.metrics.get(f"test_bleu_{direction}", alone))
+
+    return ours
+
+
+def _bleu_column(direction: str, printed: bool) -> Column:
+    name = direction.replace("_", "-")
+    return Column(f"BLEU\n{name}", f"bleu_{direction}" if printed else "", _bleu_of(direction))
+
+
+_MULTILINGUAL = {"gnmt_multi": "multilingual_0", "moe_multi": "multilingual"}
+TABLE_5 = MultilingualTable(
+    name="table_5",
+    title="Table 5 (several directions in one model)",
+    heading="model",
+    row_of=lambda cells: f"mt_{_MULTILINGUAL.get(cells['model'], cells['model'])}",
+    label=lambda cells: cells["model"],
+    columns=(
+        Column("dev\nperplexity", "dev_perplexity", metric("dev_perplexity")),
+        *(_bleu_column(direction, printed=True) for direction in ("en_de", "en_fr", "de_en", "fr_en")),
+        *(_bleu_column(direction, printed=False) for direction in ("de_fr", "fr_de")),
+        OPS,
+        Column("total params\n(M)", "total_params_millions", lambda summary: millions(summary.total_parameters)),
+    ),
+    on_terminal=(0, 1, 2),
+    legend=(
+        "Printed: twelve directions of Google's own corpora; for four of their seven languages there is no text here.",
+        "Ours: mean ± sample standard deviation (number of seeds); BLEU as multi-bleu.perl's, of the whole test part; "
+        "beams of 4. gnmt_multi is our mt/multilingual_0, moe_multi without its experts.",
+        "gnmt_mono is one model for each direction: ours have rows of their own, run by the sweep figure_4.",
+    ),
+    column_notes=(
+        "dev perplexity: per wordpiece, over all directions; to be compared between the two multilingual models only.",
+        COUNTED,
+    ),
+    models=("moe_0_en_de", "moe_32_en_de", "moe_0_en_fr", "moe_32_en_fr"),
+)
+TRANSLATION_TABLES = (TABLE_2, TABLE_3, TABLE_5)
 FIGURE_4 = (
     CurveSet("figure_4_en_fr", "Figure 4, English to French", TABLE_2),
     CurveSet("figure_4_en_de", "Figure 4, English to German", TABLE_3),

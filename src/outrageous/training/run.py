@@ -66,7 +66,7 @@ def run(config: AnyRunConfig, row: str | None) -> tuple[Record, RunFolder]:
         save_vocabulary(corpus, folder)
         data = build_data(config, corpus)
         metrics = _train_and_test(trainer, module, data, folder) | {"padding": data.padding_fraction()}
-        metrics |= further_metrics(module, corpus, folder)
+        metrics |= further_metrics(module, data, folder, _title(config), trainer.logger)
         record = make_record(config, row, module, meter, corpus.fingerprint, metrics)
         write_record(record, folder.path)
         log_result(trainer, record)
@@ -83,7 +83,7 @@ def start_of_run() -> dict[str, Any]:
 def build_trainer(config: AnyRunConfig, folder: RunFolder, meter: Meter) -> pl.Trainer:
     """Raises UserError if Lightning does not know the accelerator, or does not find it here."""
     settings = config.trainer
-    progress = RunProgress(meter, folder.progress, title=f"{config.name} seed {config.seed}")
+    progress = RunProgress(meter, folder.progress, title=_title(config))
     try:
         return pl.Trainer(
             accelerator=settings.accelerator,
@@ -105,6 +105,10 @@ def build_trainer(config: AnyRunConfig, folder: RunFolder, meter: Meter) -> pl.T
         )
     except (ValueError, MisconfigurationException) as error:
         raise UserError(f"trainer.accelerator={settings.accelerator}: {error}") from error
+
+
+def _title(config: AnyRunConfig) -> str:
+    return f"{config.name} seed {config.seed}"
 
 
 def _train_and_test(

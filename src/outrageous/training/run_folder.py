@@ -47,6 +47,16 @@ class RunFolder:
         return self.path / f"translations.{direction}.txt"
 
     @property
+    def experts_text(self) -> Path:
+        """The contexts that each expert is chosen for most."""
+        return self.path / "experts.txt"
+
+    @property
+    def experts_page(self) -> Path:
+        """The same, for a browser."""
+        return self.path / "experts.html"
+
+    @property
     def progress(self) -> Path:
         """How far the run is, for whoever watches several."""
         return self.path / "progress.json"

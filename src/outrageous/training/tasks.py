@@ -7,10 +7,14 @@ from outrageous.config import AnyRunConfig, RunConfig
 from outrageous.data.corpus import Corpus, prepare_corpus
 from outrageous.data.parallel_corpus import ParallelCorpus, prepare_parallel
 from outrageous.errors import UserError
+from outrageous.results.expert_tables import to_metrics
+from outrageous.training.batchwise_test import batchwise_perplexity
 from outrageous.training.data_module import SentenceDataModule
+from outrageous.training.expert_use import expert_use, leave_expert_use
 from outrageous.training.language_module import LanguageModule
 from outrageous.training.run_folder import RunFolder
 from outrageous.training.supervised_module import SupervisedModule
+from outrageous.training.tracking import log_expert_use
 from outrageous.training.translation_data import TranslationDataModule
 from outrageous.training.translation_module import TranslationModule
 from outrageous.training.translation_test import score_translations
@@ -48,9 +52,17 @@ def save_vocabulary(corpus: AnyCorpus, folder: RunFolder) -> None:
     corpus.vocabulary.save(folder.vocabulary if isinstance(corpus, Corpus) else folder.wordpieces)
 
 
-def further_metrics(module: SupervisedModule, corpus: AnyCorpus, folder: RunFolder) -> dict[str, float]:
-    """Of the weights that were tested, BLEU of translations, some of which are left in the folder."""
-    if isinstance(corpus, Corpus):
+def further_metrics(
+    module: SupervisedModule, data: AnyDataModule, folder: RunFolder, title: str, logger: object
+) -> dict[str, float]:
+    """Of the weights of a translation model that were tested: BLEU, perplexity with batchwise masks, and how
+    specialised its experts are. Leaves translations and experts' contexts in the folder, the latter with the logger."""
+    if isinstance(data, SentenceDataModule):
         return {}
     assert isinstance(module, TranslationModule)
-    return score_translations(module.model, corpus, folder)
+    metrics = score_translations(module.model, data.corpus, folder)
+    metrics |= batchwise_perplexity(module, data.test_dataloader())
+    uses = expert_use(module, data.test_dataloader(), data.corpus.vocabulary)
+    leave_expert_use(uses, folder, title)
+    log_expert_use(logger, uses)
+    return metrics | to_metrics(uses)

@@ -17,6 +17,7 @@ from outrageous.config import AnyRunConfig
 from outrageous.data.batching import Batch
 from outrageous.data.pair_dataset import PairBatch
 from outrageous.errors import UserError
+from outrageous.results.expert_tables import COLUMNS, ExpertUse, to_rows
 from outrageous.results.records import Record
 from outrageous.training.run_folder import plain_config
 
@@ -85,6 +86,14 @@ def log_result(trainer: pl.Trainer, record: Record) -> None:
         trainer.logger.log_metrics({"test/perplexity": record.metrics["test_perplexity"]}, trainer.global_step)
         trainer.logger.log_table("result", columns=list(row), data=[list(row.values())])
         trainer.logger.experiment.finish()
+
+
+def log_expert_use(logger: object, uses: list[ExpertUse]) -> None:
+    """A table for each MoE, of the contexts that its experts are chosen for most."""
+    if isinstance(logger, WandbLogger):
+        for use in uses:
+            rows = [list(row) for row in to_rows(use)]
+            logger.log_table(f"experts/{use.moe.replace(' ', '_')}", columns=list(COLUMNS), data=rows)
 
 
 class ExpertLoadPlots(pl.Callback):

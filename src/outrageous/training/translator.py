@@ -74,7 +74,7 @@ class Translator:
         there = [i for i, line in enumerate(lines) if line.strip()]
         done(len(lines) - len(there))
         for batch in _batches(sorted(there, key=lambda i: len(encoded[i])), encoded, self.settings.num_beams):
-            source, mask = _padded([encoded[i] for i in batch], self.model.softmax.weight.device)
+            source, mask = padded([encoded[i] for i in batch], self.model.softmax.weight.device)
             hypotheses = beam_search(
                 self.model, source, mask, Wordpieces.bos_id, Wordpieces.eos_id, self.settings, keep_attention
             )
@@ -123,7 +123,7 @@ def _batches(order: Sequence[int], encoded: Sequence[Sequence[int]], num_beams: 
         yield batch
 
 
-def _padded(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+def padded(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
     """ids [S, L] and where they are no padding."""
     source = torch.full((len(rows), max(map(len, rows))), Wordpieces.pad_id)
     for row, ids in enumerate(rows):

@@ -1,0 +1,50 @@
+"""The benchmark of decoding: returns the files to save, and prints what they say."""
+
+import argparse
+from dataclasses import asdict
+from typing import Any
+
+from outrageous.commands.bench_sizes import as_json, read_sizes
+
+EXPERIMENT = "mt/moe_32"
+
+
+def bench_decoding(
+    content: dict[str, Any], arguments: argparse.Namespace, experiments: list[str], settings: list[str]
+) -> dict[str, bytes]:
+    """Beam search of several widths against decoding that encodes everything again, by the length of the output."""
+    import torch
+
+    from outrageous.commands.compose import translation_config
+    from outrageous.models.gnmt import TranslationModel
+    from outrageous.results.decoding_tables import decoding_figure, decoding_markdown
+    from outrageous.training.decoding_benchmark import decoding_speeds
+    from outrageous.training.libraries import set_up_cpu
+
+    sizes = read_sizes(arguments.what, [*experiments, *settings])
+    (num_sentences,), (source_length,) = sizes["sentences"], sizes["source"]
+    config = translation_config([f"experiment={EXPERIMENT}", "gate=noisy_top_k", f"scale={arguments.scale}"])
+    set_up_cpu(arguments.threads)
+    torch.manual_seed(0)
+    vocabulary_size = config.data.vocabulary_size
+    model = TranslationModel(config.model, vocabulary_size).eval()
+    source = torch.randint(4, vocabulary_size, (num_sentences, source_length))
+    lengths = sorted(sizes["lengths"])
+    speeds = decoding_speeds(model, source, lengths, sizes["beams"], arguments.rounds)
+    content["figures"] = {
+        "experiment": EXPERIMENT,
+        "scale": arguments.scale,
+        "num_sentences": num_sentences,
+        "source_length": source_length,
+        "lengths": lengths,
+        "num_rounds": arguments.rounds,
+        "speeds": [asdict(speed) for speed in speeds],
+    }
+    text, drawing = decoding_markdown(content), decoding_figure(content)
+    print(text, end="")
+    return {
+        "decoding.json": as_json(content),
+        "decoding.md": text.encode(),
+        "decoding.svg": drawing.svg,
+        "decoding.png": drawing.png,
+    }
