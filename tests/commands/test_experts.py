@@ -30,7 +30,7 @@ def test_language_models_have_experts_too_but_for_those_without(
     settings = [*tiny_corpus, "trainer.max_steps=2", f"paths.runs={tmp_path}"]
     with_experts = run(run_config(["experiment=lm/moe_4", *settings]), row=None)[1]
     assert experts.main([str(with_experts.best_checkpoint), "--part", "dev"]) == 0
-    assert "layer 1: 4 experts" in capsys.readouterr().out
+    assert "layers.1: 4 experts" in capsys.readouterr().out
     assert with_experts.experts_text.read_text().startswith("lm/moe_4 seed 0, dev part")
 
     without = run(run_config(["experiment=lm/4xlstm_512", *settings]), row=None)[1]

@@ -4,7 +4,7 @@ from outrageous.results.expert_tables import ExpertUse, to_html, to_metrics, to_
 from outrageous.results.specialisation import Context, Specialisation
 
 USE = ExpertUse(
-    moe="layer 1",
+    moe="layers.1",
     num_words=1200,
     num_experts=3,
     specialisation=Specialisation(bits=1.5, shuffled_mean=0.25, shuffled_std=0.01, token_entropy=4.0),
@@ -20,14 +20,14 @@ def test_text_lines_up_the_words() -> None:
     assert to_text([USE], "a model").splitlines() == [
         "a model",
         "",
-        "layer 1: 3 experts, 2 of them used, for 1,200 words. An expert tells 1.500 bits of its word, of 4.000; with "
+        "layers.1: 3 experts, 2 of them used, for 1,200 words. An expert tells 1.500 bits of its word, of 4.000; with "
         "the same experts dealt out at random 0.250 ± 0.010: 1.250 bits above chance.",
         "",
-        "layer 1, expert 0: 700 words",
+        "layers.1, expert 0: 700 words",
         "  0.750  to the [<b>] sea",
         "  0.500       a [tree] ",
         "",
-        "layer 1, expert 2: 500 words",
+        "layers.1, expert 2: 500 words",
         "  1.000   [of] x",
     ]
 
@@ -47,6 +47,6 @@ def test_rows_and_metrics() -> None:
         (2, 500, 1, "", "of", "x"),
     ]
     assert to_metrics([USE]) == {
-        "test_expert_bits_above_chance_layer_1": 1.25,
-        "test_expert_bits_by_chance_layer_1": 0.25,
+        "test_expert_bits_above_chance_layers.1": 1.25,
+        "test_expert_bits_by_chance_layers.1": 0.25,
     }

@@ -58,7 +58,7 @@ def test_each_expert_is_given_its_own_word_and_padding_none(build: Any) -> None:
     batches = [batch([5, 0, 1], [5, 2]), batch([5, 0])]
     [use] = expert_use(cast(Any, module), batches, Vocabulary(WORDS, [9, 8, 7, 6, 5, 0]))
     assert not module.training
-    assert (use.moe, use.num_words, use.num_experts) == ("layer 1", 7, NUM_EXPERTS)
+    assert (use.moe, use.num_words, use.num_experts) == ("moe", 7, NUM_EXPERTS)
     assert use.assignments == [2, 1, 1, 0, 0, 3]  # a twice, b, c, <s> three times; </s> is only padding here
     # p = 2/7, 1/7, 1/7, 3/7: the expert tells all of the word
     entropy = -sum(n / 7 * torch.tensor(n / 7).log2().item() for n in (2, 1, 1, 3))

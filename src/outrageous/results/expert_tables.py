@@ -28,7 +28,7 @@ class ExpertUse:
     """What one MoE does with a text.
 
     Attributes:
-        moe: its name: encoder, decoder, layer 1.
+        moe: where it is: encoder, decoder, layers.1.
         num_words: that it was given: words or wordpieces.
         num_experts: N.
         specialisation: what experts tell of the word, each assignment weighted by its gate.
@@ -94,7 +94,6 @@ def to_metrics(uses: Sequence[ExpertUse]) -> dict[str, float]:
     """test_expert_bits_<moe> above chance, and the same of the shuffled control alone."""
     metrics = {}
     for use in uses:
-        name = use.moe.replace(" ", "_")
-        metrics[f"test_expert_bits_above_chance_{name}"] = use.specialisation.above_chance
-        metrics[f"test_expert_bits_by_chance_{name}"] = use.specialisation.shuffled_mean
+        metrics[f"test_expert_bits_above_chance_{use.moe}"] = use.specialisation.above_chance
+        metrics[f"test_expert_bits_by_chance_{use.moe}"] = use.specialisation.shuffled_mean
     return metrics

@@ -40,8 +40,8 @@ def expert_use(
         nothing for a model without experts, and none for an MoE whose gate gave no word to any expert.
     """
     module.eval()
-    moes = [part for part in module.modules() if isinstance(part, MoE)]
-    names = ["encoder", "decoder"] if len(moes) == 2 else [f"layer {i + 1}" for i in range(len(moes))]
+    named = {name: part for name, part in module.named_modules() if isinstance(part, MoE)}
+    names, moes = [name.removeprefix("model.").removesuffix(".moe") for name in named], list(named.values())
     collected: list[list[tuple[np.ndarray, ...]]] = [[] for _ in moes]
     num_words, num_experts = [0] * len(moes), [0] * len(moes)
     num_sentences = 0

@@ -93,7 +93,7 @@ def log_expert_use(logger: object, uses: list[ExpertUse]) -> None:
     if isinstance(logger, WandbLogger):
         for use in uses:
             rows = [list(row) for row in to_rows(use)]
-            logger.log_table(f"experts/{use.moe.replace(' ', '_')}", columns=list(COLUMNS), data=rows)
+            logger.log_table(f"experts/{use.moe}", columns=list(COLUMNS), data=rows)
 
 
 class ExpertLoadPlots(pl.Callback):
