@@ -10,6 +10,7 @@ import pytest
 
 from outrageous.commands import translate
 from outrageous.commands.compose import run_config
+from outrageous.data.wordpieces import learn_wordpieces
 from outrageous.training.run import run
 from outrageous.training.translator import Translation
 
@@ -147,3 +148,8 @@ def test_checkpoints_that_do_not_fit(
     code, _, said = run_command(b"cat\n", alone)
     assert code == 2
     assert "wordpieces.model is not a sentencepiece model" in said
+
+    learn_wordpieces(["some other words here"] * 5, 20).save(tmp_path / "wordpieces.model")
+    code, _, said = run_command(b"cat\n", alone)
+    assert code == 2
+    assert re.search(r"was trained with wordpieces \w+, but those beside it are \w+: restore", said)

@@ -101,7 +101,8 @@ def twin(model: TranslationModel, drop: Callable[[Tensor], Tensor]) -> tuple[Ten
 def gradients(model: TranslationModel, hidden: Tensor, reports: list[MoEReport]) -> list[Tensor]:
     direction = torch.arange(hidden.numel(), dtype=hidden.dtype).sin().view_as(hidden)
     balance = sum((r.importance.square().sum() + r.load.square().sum() for r in reports), torch.zeros(()))
-    scalar = (hidden * direction).sum() + balance
+    thresholds = sum((r.threshold_loss for r in reports), torch.zeros(()))
+    scalar = (hidden * direction).sum() + balance + thresholds
     weights = list(model.parameters())
     return list(torch.autograd.grad(scalar, weights, allow_unused=True, materialize_grads=True))
 
@@ -141,6 +142,7 @@ def test_padding_changes_nothing(settings: TranslationModelConfig) -> None:
     assert_close(padded, hidden, rtol=1e-9, atol=1e-9)
     for one, other in zip(padded_reports, reports, strict=True):
         assert torch.equal(one.tokens_per_expert, other.tokens_per_expert)
+        assert_close(one.threshold_loss, other.threshold_loss, rtol=1e-9, atol=1e-9)
     assert_close(gradients(model, padded, padded_reports), expected, rtol=1e-9, atol=1e-9)
 
 

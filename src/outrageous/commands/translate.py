@@ -75,7 +75,9 @@ def _load(path: Path, target: str | None, num_beams: int, max_pieces: int) -> "t
     if not isinstance(config, TranslationRunConfig):
         raise UserError(f"checkpoint {path} is of {config.name}, a language model; give one of a translation model")
     targets = list(dict.fromkeys(direction.split("-")[1] for direction in config.data.directions))
-    if target not in (None, *targets) or (target is None and len(targets) > 1):
+    if target is None and len(targets) > 1:
+        raise UserError(f"{config.name} translates into {', '.join(targets)}: name one of these, as --to {targets[0]}")
+    if target not in (None, *targets):
         raise UserError(f"--to {target}: {config.name} translates into {', '.join(targets)}; name one of these")
     try:
         settings = BeamSettings(num_beams)
