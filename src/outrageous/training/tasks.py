@@ -63,6 +63,6 @@ def further_metrics(
     metrics = score_translations(module.model, data.corpus, folder)
     metrics |= batchwise_perplexity(module, data.test_dataloader())
     uses = expert_use(module, data.test_dataloader(), data.corpus.vocabulary)
-    leave_expert_use(uses, folder, title)
+    leave_expert_use(uses, folder, f"{title}, test part")
     log_expert_use(logger, uses)
     return metrics | to_metrics(uses)
