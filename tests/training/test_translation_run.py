@@ -102,6 +102,20 @@ def test_a_run_leaves_a_record_its_wordpieces_and_translations_and_goes_on_exact
     assert resumed.curve == whole.curve
 
 
+def test_a_model_of_several_directions_has_bleu_of_each(tiny_pairs: list[str], tmp_path: Path) -> None:
+    others = [setting for setting in tiny_pairs if not setting.startswith(("experiment", "data.directions"))]
+    both = ["data.columns=[en,de]", "data.directions=[en-de,de-en]", "trainer.max_steps=3"]
+    config = translation_config(["experiment=mt/multilingual", *others, *both, f"paths.runs={tmp_path}"])
+    record, folder = run(config, "mt_multilingual")
+    scores = {"test_bleu_en_de", "test_bleu_compounds_split_en_de", "test_bleu_de_en", "test_bleu_sacrebleu_de_en"}
+    assert scores <= {*record.metrics}
+    assert "test_bleu" not in record.metrics
+    assert "test_perplexity_batchwise" not in record.metrics  # noisy top-k gates have no other mask
+    for direction in ("en-de", "de-en"):
+        assert "translation  " in folder.translations(direction).read_text()
+    assert "decoder, expert " in folder.experts_text.read_text()
+
+
 def test_batchwise_masks_in_evaluation_choose_as_in_training(
     translation_settings: Settings, corpus: ParallelCorpus
 ) -> None:
