@@ -51,9 +51,7 @@ def test_written_files_are_current_until_a_record_changes(results: Path, capsys:
     written = {path.name for folder in ("tables", "figures") for path in (results / folder).iterdir()}
     names = ("figure_2_left", "figure_2_right", "figure_3", "learning_curves", "figure_4_en_de", "figure_4_en_fr")
     drawings = {f"{name}_pocket.{suffix}" for name in names for suffix in ("svg", "png")}
-    texts = {
-        f"{name}_pocket.md" for name in ("table_1", "table_2", "table_3", "table_6", "table_7", "table_8", "claims")
-    }
+    texts = {f"{name}_pocket.md" for name in (*(f"table_{number}" for number in (1, 2, 3, 5, 6, 7, 8)), "claims")}
     assert written == {*texts, *drawings}
 
     changed = record("moe_4", seed=0, metrics={"test_perplexity": 79.0})
@@ -181,7 +179,7 @@ def test_the_local_report_of_a_smoke_run_shows_no_reference(results: Path, tmp_p
     assert "its perplexities mean nothing" in markdown
 
 
-@pytest.mark.parametrize("command", ["report", "promote", "kneser_ney"])
+@pytest.mark.parametrize("command", ["report", "promote", "kneser_ney", "translate", "experts"])
 def test_help_is_quick_and_imports_nothing_heavy(command: str) -> None:
     code = (
         f"import sys\nfrom outrageous.commands import {command}\n"
