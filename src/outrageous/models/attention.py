@@ -49,7 +49,9 @@ class Attention(nn.Module, ABC):
 
     def forward(self, queries: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
         """queries [B, Q, D] -> context [B, Q, D] and weights [B, Q, L], which are zero at padding."""
-        scores = self._scores(queries, memory.keys).masked_fill(~memory.mask.unsqueeze(1), -torch.inf)
+        scores = self._scores(queries, memory.keys)
+        # Not -∞, of which the softmax of a sentence of nothing but padding would make NaN.
+        scores = scores.masked_fill(~memory.mask.unsqueeze(1), torch.finfo(scores.dtype).min)
         weights = scores.softmax(dim=2)
         return weights @ memory.values, weights
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from outrageous.config import AttentionKind, TranslationModelConfig
 from outrageous.models.attention import AdditiveAttention, Memory, MultiplicativeAttention
 from outrageous.models.attentive_lstm import AttentiveLSTM
+from outrageous.models.dropout import Dropout
 from outrageous.models.lstm import LSTM, LSTMState
 from outrageous.models.mixture import build_moe, mix
 from outrageous.models.sampled_softmax import FullSoftmax
@@ -56,7 +57,7 @@ class Encoder(nn.Module):
         self.embedding = _embedding(vocabulary_size, config.d_model)
         self.lstms = nn.ModuleList(LSTM(config.d_model, config.lstm_units) for _ in range(3))
         self.moe = None if config.moe is None else build_moe(config.moe, config.d_model)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, source: Tensor, mask: Tensor) -> tuple[Tensor, list[MoEReport]]:
         """source [B, L] int64, mask [B, L] bool, False at padding, which stands at the end -> [B, L, D] and the report
@@ -82,7 +83,7 @@ class Decoder(nn.Module):
         self.first = AttentiveLSTM(config.d_model, config.lstm_units, ATTENTION[config.attention](config.d_model))
         self.moe = None if config.moe is None else build_moe(config.moe, config.d_model)
         self.second = LSTM(config.d_model, config.lstm_units)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, inputs: Tensor, mask: Tensor, memory: Memory) -> tuple[Tensor, list[MoEReport]]:
         """inputs [B, T] int64, mask [B, T] bool -> [B, T, D] and the report of the MoE, if there is one."""

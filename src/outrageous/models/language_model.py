@@ -6,6 +6,7 @@ Axes: B sentences, L longest sentence, T words that are not padding, D d_model, 
 from torch import Tensor, nn
 
 from outrageous.config import LanguageModelConfig, Layer
+from outrageous.models.dropout import Dropout
 from outrageous.models.lstm import LSTM
 from outrageous.models.mixture import build_moe, mix
 from outrageous.models.sampled_softmax import VocabularySoftmax
@@ -31,7 +32,7 @@ class LanguageModel(nn.Module):
         nn.init.normal_(self.embedding.weight, std=config.d_model**-0.5)
         self.layers = nn.ModuleList(self._build(layer) for layer in config.layers)
         self.softmax = VocabularySoftmax(vocabulary_size, config.d_model, config.num_sampled)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def _build(self, layer: Layer) -> nn.Module:
         if layer is Layer.lstm:

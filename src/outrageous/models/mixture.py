@@ -16,6 +16,7 @@ from outrageous.moe import (
     StrictlyBalancedGate,
     StrictlyBalancedGates,
 )
+from outrageous.moe.part import at_hand, part_at_hand
 
 # Of the gates that choose k: the flat or primary one, and the secondary ones of a hierarchy.
 GATES: dict[GateKind, tuple[Callable[..., nn.Module], Callable[..., nn.Module]]] = {
@@ -50,5 +51,6 @@ def mix(moe: MoE, x: Tensor, mask: Tensor) -> tuple[Tensor, MoEReport]:
 
     Padding neither uses experts nor counts in the load; its output is zero.
     """
-    mixed, report = moe(x[mask])  # [T, D]
+    with at_hand(part_at_hand().words(mask)):
+        mixed, report = moe(x[mask])  # [T, D]
     return x.new_zeros(x.shape).masked_scatter(mask.unsqueeze(-1), mixed.sigmoid().to(x.dtype)), report

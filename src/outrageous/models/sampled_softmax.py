@@ -75,6 +75,11 @@ def _accidental_hits(target: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
     return row, position[slot[row]]
 
 
+def _mean_loss(logits: Tensor, target: Tensor, num_words: float | None) -> Tensor:
+    """logits [T, C], target [T] int64 -> the sum of their cross-entropies over num_words, or over T."""
+    return F.cross_entropy(logits, target, reduction="sum") / (len(target) if num_words is None else num_words)
+
+
 class FullSoftmax(nn.Module):
     """Output embedding [V, D] and bias [V]."""
 
@@ -84,9 +89,10 @@ class FullSoftmax(nn.Module):
         self.bias = nn.Parameter(torch.zeros(num_classes))
         nn.init.normal_(self.weight, std=d_model**-0.5)
 
-    def loss(self, hidden: Tensor, target: Tensor) -> Tensor:
-        """Mean cross-entropy over the whole vocabulary; hidden [T, D], target [T] int64."""
-        return F.cross_entropy(self._logits(hidden), target)
+    def loss(self, hidden: Tensor, target: Tensor, num_words: float | None = None) -> Tensor:
+        """Mean cross-entropy over the whole vocabulary; hidden [T, D], target [T] int64. num_words: instead of T, what
+        the sum is divided by, where these are a part of a batch."""
+        return _mean_loss(self._logits(hidden), target, num_words)
 
     def log_probabilities(self, hidden: Tensor) -> Tensor:
         """log p(· | hidden), hidden [T, D] -> [T, V], float32 at least."""
@@ -116,17 +122,18 @@ class VocabularySoftmax(FullSoftmax):
         self.sampler = LogUniformSampler(num_classes, num_sampled)
         self.sparse = False
 
-    def sampled_loss(self, hidden: Tensor, target: Tensor) -> Tensor:
+    def sampled_loss(self, hidden: Tensor, target: Tensor, num_words: float | None = None) -> Tensor:
         """Mean cross-entropy over the true class and S sampled ones; no likelihood, so no perplexity follows from it.
 
         Args:
             hidden: [T, D].
             target: [T] int64.
+            num_words: as in `loss`.
         """
         sample = self.sampler.sample(hidden.device)
-        return self.loss_for_sample(hidden, target, sample)
+        return self.loss_for_sample(hidden, target, sample, num_words)
 
-    def loss_for_sample(self, hidden: Tensor, target: Tensor, sample: Sample) -> Tensor:
+    def loss_for_sample(self, hidden: Tensor, target: Tensor, sample: Sample, num_words: float | None = None) -> Tensor:
         """`sampled_loss` for a given sample. log Q is subtracted from true and sampled logits alike; sampled classes
         equal to a row's target are left out of that row."""
         log_q_target = self.sampler.expected_count(target, sample.num_tries).log()  # [T]
@@ -141,4 +148,4 @@ class VocabularySoftmax(FullSoftmax):
         row, column = _accidental_hits(target, sample.classes)
         sampled_logits[row, column] = -torch.inf
         logits = torch.cat([true_logit.unsqueeze(1), sampled_logits], dim=1)
-        return F.cross_entropy(logits, torch.zeros_like(target))
+        return _mean_loss(logits, torch.zeros_like(target), num_words)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from outrageous.moe.gates import check_sizes, group_of_row, grouped_logits, logits
 from outrageous.moe.memory import KeptMemory
+from outrageous.moe.part import part_at_hand
 from outrageous.moe.routing import Routing, route
 
 
@@ -38,8 +39,11 @@ class StrictlyBalancedGate(nn.Module):
         kept = log_gates > self.log_threshold  # Eq. 19
         if not self.training:
             return _route(log_gates, kept)
-        m = _tokens_per_expert(self.k, len(x), self.num_experts)
-        batchwise = torch.zeros_like(kept).scatter(0, log_gates.topk(m, dim=0).indices, True)  # Eq. 18
+        whole, mine = part_at_hand().whole(log_gates.detach())
+        m = _tokens_per_expert(self.k, len(whole), self.num_experts)
+        batchwise = torch.zeros_like(whole, dtype=torch.bool).scatter(0, whole.topk(m, dim=0).indices, True)[
+            mine
+        ]  # Eq. 18
         loss = _threshold_loss(log_gates, kept, batchwise, self.log_threshold)
         return _route(log_gates, batchwise, threshold_loss=loss)
 
@@ -69,13 +73,20 @@ class StrictlyBalancedGates(nn.Module):
         kept = log_gates > log_threshold  # Eq. 19
         if not self.training:
             return _route(log_gates, kept, group, self.num_groups)
-        batchwise = torch.zeros_like(kept)
-        counts = tokens_per_group.tolist()
-        for of_group, mask in zip(log_gates.split(counts), batchwise.split(counts), strict=True):
-            m = _tokens_per_expert(self.k, len(mask), self.experts_per_group)
-            mask.scatter_(0, of_group.topk(m, dim=0).indices, True)  # Eq. 18
+        whole, mine = part_at_hand().whole(log_gates.detach())
+        batchwise = self._best(whole, part_at_hand().whole(group)[0])[mine]
         loss = _threshold_loss(log_gates, kept, batchwise, log_threshold)
         return _route(log_gates, batchwise, group, self.num_groups, loss)
+
+    def _best(self, log_gates: Tensor, group: Tensor) -> Tensor:
+        """Eq. 18 in each group: the mask [S, B] of rows with log_gates [S, B], group [S]."""
+        order = group.argsort(stable=True)
+        counts = torch.bincount(group, minlength=self.num_groups).tolist()
+        best = torch.zeros_like(log_gates, dtype=torch.bool)
+        for of_group, mask in zip(log_gates[order].split(counts), best.split(counts), strict=True):
+            m = _tokens_per_expert(self.k, len(mask), self.experts_per_group)
+            mask.scatter_(0, of_group.topk(m, dim=0).indices, True)
+        return torch.empty_like(best).index_copy_(0, order, best)
 
     def extra_repr(self) -> str:
         return f"num_groups={self.num_groups}, experts_per_group={self.experts_per_group}, k={self.k}"

@@ -10,6 +10,7 @@ from dataclasses import replace
 from torch import Tensor, nn
 
 from outrageous.moe.memory import KeptMemory
+from outrageous.moe.part import at_hand, part_at_hand
 from outrageous.moe.routing import MoEReport, Routing, combine, gather
 
 
@@ -36,7 +37,8 @@ class Mixtures(nn.Module):
     def forward(self, rows: Tensor, routing: Routing) -> tuple[Tensor, MoEReport]:
         """rows [S, D] sorted by group, and the primary gate's routing -> [S, D], what each row's group makes of it, and
         the report of all N experts."""
-        secondary = self.gates(rows, routing.tokens_per_expert, self.memory)
+        with at_hand(part_at_hand().rows(routing.token, routing.expert)):
+            secondary = self.gates(rows, routing.tokens_per_expert, self.memory)
         memory: KeptMemory | None = getattr(self.experts, "memory", None)
         out, report = self.experts(gather(rows, secondary.token, memory), nested(routing, secondary))
         out = combine(out, secondary.token, secondary.weight, len(rows), memory)  # Eq. 12's inner sum

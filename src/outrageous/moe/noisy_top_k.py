@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from outrageous.moe.part import part_at_hand
+
 # Softplus underflows to 0 for logits below about -100, and 0/0 is NaN. A standard deviation this small changes no
 # probability, since differences between float32 logits are many orders of magnitude larger or exactly zero.
 SMALLEST_NOISE = 1e-10
@@ -49,7 +51,7 @@ class _NoisyTopK(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, k: int, training: bool) -> tuple[Tensor, Tensor, Tensor]:
         like = logits.chunk(2, dim=1)[0]
-        noise = torch.randn_like(like) if training else torch.zeros_like(like)
+        noise = part_at_hand().normal(like) if training else torch.zeros_like(like)
         best = torch.empty(len(logits), k + 1, dtype=torch.int64, device=logits.device)
         noisy_of_best, noise_of_best = logits.new_empty(2, len(logits), k + 1)
         for block in _blocks(logits):

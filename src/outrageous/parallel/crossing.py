@@ -1,0 +1,71 @@
+"""Rows on their way to the processes that have their experts, and back.
+
+Axes: S rows sent from here, C rows come here; w processes, U units here.
+"""
+
+import torch
+from torch import Tensor
+
+from outrageous.moe.routing import Routing, gather
+from outrageous.parallel.processes import Processes
+from outrageous.parallel.shards import Shard
+
+
+class Crossing:
+    """From rows sorted by unit, on each process for itself, to those of all processes for the units here."""
+
+    def __init__(
+        self, processes: Processes, shards: list[Shard], tokens_per_unit: Tensor, numbers: Tensor | None
+    ) -> None:
+        """
+        Args:
+            shards: of each process.
+            tokens_per_unit: of this process, for all units.
+            numbers: [S] of rows sent, by which rows of one unit are to be sorted; None where their order is all one.
+        """
+        self._processes = processes
+        sizes = [shard.size for shard in shards]
+        num_here = sizes[processes.rank]
+        counts = processes.exchange(tokens_per_unit, sizes, [num_here] * processes.size).view(-1, num_here)  # [w, U]
+        self.rows_per_unit = counts.sum(dim=0)
+        self._send = [int(part.sum()) for part in tokens_per_unit.split(sizes)]
+        self._receive: list[int] = counts.sum(dim=1).tolist()
+        units = torch.arange(num_here, device=counts.device)
+        arrived = units.repeat(processes.size).repeat_interleave(counts.flatten())  # [C]
+        self.numbers = None if numbers is None else processes.exchange(numbers, self._send, self._receive)
+        self._order = None if processes.size == 1 else _sorted(arrived, self.numbers)
+        self.unit = arrived
+        if self._order is not None:
+            self.unit = arrived[self._order]
+            self.numbers = None if self.numbers is None else self.numbers[self._order]
+
+    def there(self, rows: Tensor) -> Tensor:
+        """rows [S, D] -> [C, D], sorted by unit, and by number; differentiable."""
+        arrived = self._processes.exchange(rows, self._send, self._receive)
+        return arrived if self._order is None else gather(arrived, self._order)
+
+    def back(self, rows: Tensor) -> Tensor:
+        """rows [C, D] -> [S, D], in the order in which they were sent; differentiable."""
+        if self._order is not None:
+            rows = gather(rows, self._order.argsort())
+        return self._processes.exchange(rows, self._receive, self._send)
+
+    def routing(self, weight: Tensor, load: Tensor) -> Routing:
+        """Of the rows here, each a token, among the units here; weight [C], load [U]."""
+        return Routing(
+            token=torch.arange(len(weight), device=weight.device),
+            expert=self.unit,
+            weight=weight,
+            tokens_per_expert=self.rows_per_unit,
+            importance=weight.new_zeros(len(load)).index_add(0, self.unit, weight),
+            load=load,
+            threshold_loss=weight.new_zeros(()),
+        )
+
+
+def _sorted(unit: Tensor, numbers: Tensor | None) -> Tensor:
+    """The order by unit, and for one unit by number, or as they came."""
+    if numbers is None:
+        return unit.argsort(stable=True)
+    by_number = numbers.argsort()
+    return by_number[unit[by_number].argsort(stable=True)]

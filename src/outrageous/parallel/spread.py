@@ -1,0 +1,36 @@
+"""Spreads a model over processes, in one place to read."""
+
+from torch import nn
+
+from outrageous.moe import MoE
+from outrageous.parallel.moe import ReplicatedMoE, ShardedMoE
+from outrageous.parallel.processes import Processes
+from outrageous.parallel.shards import Shard
+
+
+def spread(model: nn.Module, processes: Processes, shard_experts: bool) -> None:
+    """Has every MoE of the model work on this process's part of a batch; all else of a model knows nothing of others.
+
+    Args:
+        model: with the same weights on every process.
+        shard_experts: whether each process keeps its own experts only; otherwise all keep all.
+
+    Raises:
+        ValueError: there are fewer experts, or groups of a hierarchy, than processes.
+    """
+    kind = ShardedMoE if shard_experts else ReplicatedMoE
+    for name, module in list(model.named_modules()):
+        if isinstance(module, MoE) and not isinstance(module, ReplicatedMoE | ShardedMoE):
+            spread_moe = kind(module, processes)
+            spread_moe.train(module.training)
+            model.set_submodule(name, spread_moe)
+
+
+def shards_of(model: nn.Module) -> dict[str, Shard]:
+    """Of each parameter that is here in part, by its name in the model."""
+    return {
+        f"{name}.experts.{parameter_name}": module.shard
+        for name, module in model.named_modules()
+        if isinstance(module, ShardedMoE)
+        for parameter_name, _ in module.experts.named_parameters()
+    }

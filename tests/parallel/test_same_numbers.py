@@ -1,0 +1,140 @@
+"""Losses, gradients and weights of 20 steps do not depend on how many processes there are, noise and dropout on."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from outrageous.config import GateConfig, GateKind, LanguageModelConfig, Layer, MoEConfig
+from outrageous.models.language_model import LanguageModel
+from outrageous.moe import balancing_loss
+from outrageous.moe.part import at_hand
+from outrageous.parallel.numbered import Draws, NumberedPart
+from outrageous.parallel.processes import Processes
+from outrageous.parallel.spread import shards_of, spread
+
+NUM_STEPS, NUM_SENTENCES, VOCABULARY = 20, 7, 11
+LENGTHS = [9, 8, 8, 7, 5, 3, 1]  # not all alike, and with 4 processes one has one sentence only
+
+FLAT = MoEConfig(GateConfig(GateKind.noisy_top_k, 2), num_experts=5, d_hidden=[6])
+HIERARCHICAL = replace(FLAT, num_experts=12, num_groups=4)
+CONFIGS = {
+    "flat": FLAT,
+    "dense": replace(FLAT, gate=GateConfig(GateKind.softmax)),
+    "hierarchical": HIERARCHICAL,
+    "balanced": replace(FLAT, gate=GateConfig(GateKind.strictly_balanced, 2)),
+    "balanced hierarchy": replace(HIERARCHICAL, gate=GateConfig(GateKind.strictly_balanced, 2)),
+}
+
+
+@dataclass
+class Trained:
+    """What a training left behind: of each step [steps] the loss and the norm of the gradient; all weights."""
+
+    losses: Tensor
+    norms: Tensor
+    weights: dict[str, Tensor]
+    loads: Tensor
+
+
+def build(moe: MoEConfig) -> LanguageModel:
+    torch.manual_seed(0)
+    layers = [Layer.lstm, Layer.moe]
+    config = LanguageModelConfig(d_model=4, lstm_units=4, layers=layers, dropout=0.3, num_sampled=3, moe=moe)
+    model = LanguageModel(config, VOCABULARY).double()
+    for name, parameter in model.named_parameters():
+        if "gate" in name or "w_noise" in name:  # start unevenly, to choose otherwise than at random
+            nn.init.normal_(parameter, std=0.5)
+    return model
+
+
+def batch(step: int, processes: Processes) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Inputs, targets and mask [B, L] of this process's sentences, and their numbers [B]; of padding if it has none.
+
+    Every fourth batch has two sentences only.
+    """
+    generator = torch.Generator().manual_seed(step)
+    words = torch.randint(VOCABULARY, (NUM_SENTENCES, 10), generator=generator)
+    mine = torch.arange(num_sentences(step))[processes.rank :: processes.size]
+    if not len(mine):
+        return words[:1, :1], words[:1, :1], torch.zeros(1, 1, dtype=torch.bool), torch.tensor([processes.rank])
+    lengths = torch.tensor(LENGTHS)[mine]
+    longest = int(lengths.max())
+    mask = torch.arange(longest) < lengths.unsqueeze(1)
+    return words[mine, :longest], words[mine, 1 : longest + 1], mask, mine
+
+
+def num_sentences(step: int) -> int:
+    return 2 if step % 4 == 3 else NUM_SENTENCES
+
+
+def train(moe: MoEConfig, processes: Processes, spread_model: Callable[[nn.Module], None]) -> Trained:
+    model = build(moe)
+    spread_model(model)
+    shards = shards_of(model)
+    sharded = {parameter for name, parameter in model.named_parameters() if name in shards}
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    losses, norms, loads = [], [], []
+    for step in range(NUM_STEPS):
+        inputs, targets, mask, numbers = batch(step, processes)
+        with at_hand(NumberedPart(processes, Draws(step), numbers)):
+            hidden, (report,) = model(inputs, mask)
+        logits = F.linear(hidden, model.softmax.weight, model.softmax.bias)
+        loss = F.cross_entropy(logits, targets[mask], reduction="sum") / sum(LENGTHS[: num_sentences(step)])
+        loss = loss + (balancing_loss(report, 0.1, 0.1) + report.threshold_loss) / processes.size
+        optimizer.zero_grad()
+        loss.backward()
+        processes.sum_gradients(parameter for parameter in model.parameters() if parameter not in sharded)
+        squares = {weight: weight.grad.square().sum() for weight in model.parameters() if weight.grad is not None}
+        of_shards = sum((squares.pop(weight) for weight in sharded), torch.zeros(()).double())
+        norms.append((torch.stack(list(squares.values())).sum() + processes.sum(of_shards)).sqrt())
+        losses.append(processes.sum(loss.detach()))
+        loads.append(torch.cat([report.load.detach(), report.importance.detach(), report.tokens_per_expert]))
+        optimizer.step()
+    weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    return Trained(torch.stack(losses), torch.stack(norms), weights, torch.stack(loads))
+
+
+def assert_same(ours: list[Trained], expected: Trained, shard_experts: bool) -> None:
+    close: dict[str, Any] = {"rtol": 1e-10, "atol": 1e-10}
+    for process in ours:
+        torch.testing.assert_close(process.losses, expected.losses, **close)
+        torch.testing.assert_close(process.norms, expected.norms, **close)
+        torch.testing.assert_close(process.loads, expected.loads, **close)
+    for name, weight in expected.weights.items():
+        of_processes = [process.weights[name] for process in ours]
+        if shard_experts and ".experts." in name:
+            torch.testing.assert_close(torch.cat(of_processes), weight, **close)
+        else:
+            for mine in of_processes:
+                torch.testing.assert_close(mine, weight, **close)
+
+
+@pytest.fixture(scope="module")
+def expected() -> dict[str, Trained]:
+    """Of one process with the layer as it is."""
+    return {kind: train(moe, Processes(), lambda model: None) for kind, moe in CONFIGS.items()}
+
+
+@pytest.mark.parametrize(
+    ("size", "shard_experts"),
+    [(1, True), (2, True), (3, True), (4, True), (1, False), (3, False)],
+    ids=["1 sharded", "2 sharded", "3 sharded", "4 sharded", "1 replicated", "3 replicated"],
+)
+def test_losses_gradients_and_weights_are_those_of_one_process(
+    together: Callable[..., list[Any]], expected: dict[str, Trained], size: int, shard_experts: bool
+) -> None:
+    def all_kinds(processes: Processes) -> dict[str, Trained]:
+        return {
+            kind: train(moe, processes, lambda model: spread(model, processes, shard_experts))
+            for kind, moe in CONFIGS.items()
+        }
+
+    results = together(all_kinds, size)
+    for kind in CONFIGS:
+        assert expected[kind].losses.isfinite().all()
+        assert_same([result[kind] for result in results], expected[kind], shard_experts)
