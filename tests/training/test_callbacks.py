@@ -50,28 +50,32 @@ def trainer() -> Any:
         state=SimpleNamespace(fn=TrainerFn.FITTING),
         estimated_stepping_batches=6,
         should_stop=False,
+        is_global_zero=True,
     )
 
 
 MODULE: Any = SimpleNamespace(grad_norm=0.5, learning_rate=0.25)
 
 
-def outputs(*utilisations: dict[str, float]) -> dict[str, Any]:
+def outputs(*utilisations: dict[str, float], num_words: int = 1) -> dict[str, Any]:
     """Of a training step, with the utilisation of each MoE layer."""
     return {
         "word_loss": torch.tensor(3.0),
         "balance_loss": torch.tensor(0.125),
+        "num_words": num_words,
         "utilisation": [{name: torch.tensor(value) for name, value in layer.items()} for layer in utilisations],
     }
 
 
 def train_one(meter: Meter, clock: Clock, trainer: Any, seconds: float, words: int, **utilisation: float) -> None:
     """One step of so many seconds, as Lightning calls the hooks."""
-    batch: Any = SimpleNamespace(num_tokens=words)
+    batch: Any = SimpleNamespace()
     meter.on_train_batch_start(trainer, MODULE, batch, 0)
     clock.now += seconds
     trainer.global_step += 1
-    meter.on_train_batch_end(trainer, MODULE, outputs(*([utilisation] if utilisation else [])), batch, 0)
+    meter.on_train_batch_end(
+        trainer, MODULE, outputs(*([utilisation] if utilisation else []), num_words=words), batch, 0
+    )
 
 
 def validate(meter: Meter, clock: Clock, trainer: Any, seconds: float, dev_perplexity: float) -> None:
@@ -138,7 +142,7 @@ def test_utilisation_in_the_test_is_the_mean_over_its_batches_and_over_layers(tr
         step = outputs(*({"cv_load": cv, "max_over_mean_load": 2 * cv} for cv in cv_loads))
         step["tokens_per_expert"] = [torch.tensor([10, 15]), torch.tensor([0, 5])]
         step["tokens_of_moes"] = [num_words, 2 * num_words]
-        meter.on_test_batch_end(trainer, MODULE, step, SimpleNamespace(num_tokens=num_words), 0)  # type: ignore[arg-type]
+        meter.on_test_batch_end(trainer, MODULE, step, SimpleNamespace(), 0)  # type: ignore[arg-type]
     # experts per token: 25 assignments of 10 words and 5 of 20, then of 5 words and of 10
     expected = {
         "test_cv_load": 2.5,
@@ -158,7 +162,7 @@ def test_utilisation_is_the_mean_over_recent_batches_and_over_layers(clock: Cloc
 
     layers = Meter(log_every=100, flops_per_word=1)
     two: Any = outputs({"cv_load": 1.0}, {"cv_load": 4.0})
-    layers.on_train_batch_end(trainer, MODULE, two, SimpleNamespace(num_tokens=1), 0)  # type: ignore[arg-type]
+    layers.on_train_batch_end(trainer, MODULE, two, SimpleNamespace(), 0)  # type: ignore[arg-type]
     assert layers.utilisation() == {"cv_load": 2.5}
 
 

@@ -21,7 +21,7 @@ def data(settings: Callable[..., RunConfig], corpus: Corpus) -> SentenceDataModu
 
 def at_step(data: SentenceDataModule, step: int) -> None:
     strategy = SimpleNamespace(root_device=torch.device("cpu"))
-    data.trainer = SimpleNamespace(global_step=step, strategy=strategy)  # type: ignore[assignment]
+    data.trainer = SimpleNamespace(global_step=step, strategy=strategy, global_rank=0, world_size=1)  # type: ignore[assignment]
 
 
 def sentences(loader: DataLoader[Batch]) -> list[list[int]]:

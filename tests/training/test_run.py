@@ -185,6 +185,11 @@ def test_another_seed_is_another_run(settings: Settings, tmp_path: Path) -> None
         (["balance.w_load=-1"], r"balance\.w_load=-1"),
         (["trainer.accelerator=gpo"], r"trainer\.accelerator=gpo: .*invalid accelerator name"),
         (["trainer.precision=bf16-true"], r"trainer\.precision=bf16-true: must be one of 32-true, bf16-mixed"),
+        (["trainer.devices=0"], r"trainer\.devices=0: must be at least 1"),
+        (["trainer.devices=2"], r"trainer\.devices=2 trainer\.num_nodes=1: .* set trainer=expert_parallel"),
+        (["trainer=ddp", "trainer.timeout=0"], r"trainer\.timeout=0"),
+        (["trainer=ddp", "trainer.sharded_checkpoints=true"], r"only trainer=expert_parallel has shards"),
+        (["trainer=ddp", "optim.tables=sparse_adam"], r"sparse_adam with trainer\.strategy=ddp"),
         (["scale.name=mine"], r"scale\.name=mine: must be one of smoke, pocket"),
     ],
 )

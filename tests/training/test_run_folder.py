@@ -35,6 +35,10 @@ def test_the_folder_names_experiment_scale_seed_and_settings(settings: Settings)
         "logger.group=table_7",
         "logger.tags=[mine]",
         "trainer.num_threads=2",
+        "trainer.devices=2",
+        "trainer.num_nodes=2",
+        "trainer.timeout=9",
+        "trainer.sharded_checkpoints=true",
     ],
 )
 def test_what_changes_no_result_leaves_the_hash_alone(settings: Settings, override: str) -> None:
@@ -59,6 +63,7 @@ def test_what_changes_no_result_leaves_the_hash_alone(settings: Settings, overri
         "trainer.max_epochs=2",
         "trainer.words_per_batch=300",
         "trainer.validate_every=3",
+        "trainer.strategy=ddp",
         "scale.d_hidden=64",
         "data.min_count=2",
         "experiment=lm/moe_32",

@@ -68,7 +68,7 @@ def test_goes_on_behind_the_batches_of_this_epoch_that_are_done(data: Translatio
     batches = [batch.targets.tolist() for batch in data.train_dataloader()]
     for step, skipped in ((0, 0), (3, 3), (len(batches), 0), (len(batches) + 2, 2)):
         strategy = SimpleNamespace(root_device=torch.device("cpu"))
-        data.trainer = SimpleNamespace(global_step=step, strategy=strategy)  # type: ignore[assignment]
+        data.trainer = SimpleNamespace(global_step=step, strategy=strategy, global_rank=0, world_size=1)  # type: ignore[assignment]
         assert [batch.targets.tolist() for batch in data.train_dataloader()] == batches[skipped:]
     other = TranslationDataModule(data.corpus, data.config, seed=4)
     assert pairs(other.train_dataloader()) != whole

@@ -23,7 +23,10 @@ from outrageous.results.records import row_of
 CONF = Path(__file__).parents[3] / "conf"
 
 # Overrides that leave a preset the preset that it is: where, by whom and how often it is run, not what is run.
-_CHANGE_NO_RESULT = {"experiment", "scale", "seed", "sweep", "logger", "trainer.num_threads"}
+_CHANGE_NO_RESULT = {
+    *("experiment", "scale", "seed", "sweep", "logger", "trainer", "trainer.num_threads", "trainer.strategy"),
+    *("trainer.devices", "trainer.num_nodes", "trainer.timeout", "trainer.sharded_checkpoints"),
+}
 
 
 def hydra_command(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:

@@ -7,6 +7,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from outrageous.commands.compose import hydra_command, register, table_row, to_run_config, variations
+from outrageous.commands.launch import launch, must_launch
 
 register()
 
@@ -16,7 +17,8 @@ def main(config: DictConfig) -> None:
     run_config = to_run_config(config)
 
     # Imported here, so that --help and most mistakes are answered at once.
-    from outrageous.training.run import run
+    from outrageous.training.processes import is_first_process
+    from outrageous.training.run import is_finished, run
     from outrageous.training.tracking import how_to_look
 
     _warn_of_small_text(run_config.scale.name, run_config.data.name)
@@ -24,7 +26,14 @@ def main(config: DictConfig) -> None:
     run_config.logger.tags += variations(overrides)
     if HydraConfig.get().mode is RunMode.MULTIRUN and run_config.logger.group is None:
         run_config.logger.group = f"{run_config.name} sweep"
+    if must_launch(run_config.trainer) and not is_finished(run_config):
+        group = run_config.logger.group
+        of_sweep = [] if group is None else [f"logger.group='{group}'"]
+        launch(run_config.trainer, [each for each in overrides if not each.startswith("sweep=")] + of_sweep)
+        return  # the first of the processes has told
     record, folder = run(run_config, table_row(run_config, overrides))
+    if not is_first_process():
+        return
     figures = ", ".join(f"{name} {value:.4g}" for name, value in record.metrics.items())
     print(f"{run_config.name} ({run_config.scale.name}, seed {run_config.seed}): {figures}")
     print(f"Record: {folder.record}")

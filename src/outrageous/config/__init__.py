@@ -29,6 +29,7 @@ from outrageous.config.training import (
     OptimizerConfig,
     PathsConfig,
     ScheduleConfig,
+    Strategy,
     TableOptimizer,
     TrainerConfig,
 )
@@ -54,6 +55,7 @@ __all__ = [
     "ScaleConfig",
     "ScheduleConfig",
     "Source",
+    "Strategy",
     "TableOptimizer",
     "TrainerConfig",
     "TranslationModelConfig",

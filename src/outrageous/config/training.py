@@ -69,12 +69,20 @@ class BalanceConfig:
     w_load: float
 
 
+class Strategy(Enum):
+    """Who trains: one process; several, each with all experts; several, each with its own experts."""
+
+    single = "single"
+    ddp = "ddp"
+    expert_parallel = "expert_parallel"
+
+
 @dataclass
 class TrainerConfig:
     """
     Attributes:
         accelerator, precision: as Lightning's Trainer takes them.
-        num_threads: CPU threads of this process; null for PyTorch's default.
+        num_threads: CPU threads of each process; null for PyTorch's default, or its share of them.
         max_epochs: passes over the training part.
         max_steps: stop earlier, after this many steps; -1 for no limit.
         words_per_batch: most predicted words of a training batch, made of whole sentences.
@@ -82,6 +90,13 @@ class TrainerConfig:
         validate_every: steps between two looks at the dev perplexity; checkpoints are written then. Below 1: the share
             of a pass.
         log_every: steps between two rows of the log.
+        strategy: with ddp and expert_parallel batches are divided, and what is drawn at random depends on the word: the
+            numbers are the same for any number of processes, but others than with single.
+        devices: processes on each node, each with a device of its own.
+        num_nodes: machines.
+        timeout: seconds that a process waits for the others before it gives up.
+        sharded_checkpoints: with expert_parallel, write experts to a folder beside each checkpoint, every process its
+            own; otherwise the first process writes all.
     """
 
     accelerator: str
@@ -93,6 +108,11 @@ class TrainerConfig:
     eval_words_per_batch: int
     validate_every: Any  # int | float, which OmegaConf cannot merge
     log_every: int
+    strategy: Strategy = Strategy.single
+    devices: int = 1
+    num_nodes: int = 1
+    timeout: int = 600
+    sharded_checkpoints: bool = False
 
 
 @dataclass

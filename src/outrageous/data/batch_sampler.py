@@ -18,13 +18,12 @@ class BatchSampler(Sampler[NDArray[np.int64]], ABC):
     The cuts are the same in every epoch, so each has as many batches; with `shuffle` the order within an epoch and that
     of its batches are drawn from (seed, epoch).
 
-    Rank r of w takes rows r, r + w, r + 2w … of each batch: the batches of all ranks together do not depend on w.
+    Rank r of w takes rows r, r + w, r + 2w … of each batch, perhaps none: the batches of all ranks together do not
+    depend on w, and every rank has as many.
 
     Attributes:
         start_batch: batches that the next pass skips, and only the next: to go on in the middle of an epoch.
     """
-
-    items = "items"  # what a batch is made of, in messages
 
     def __init__(
         self,
@@ -42,18 +41,12 @@ class BatchSampler(Sampler[NDArray[np.int64]], ABC):
             cut: from the most words of a batch, where batches begin, and the end of the last: [batches + 1]. Not kept.
 
         Raises:
-            UserError: `words_per_batch` leaves a batch with fewer items than there are ranks.
+            UserError: `words_per_batch` is not positive.
         """
         assert 0 <= rank < world_size, f"rank {rank} of {world_size}"
         if words_per_batch < 1:
             raise UserError(f"words_per_batch={words_per_batch} must be at least 1")
         self._cuts = cut(words_per_batch)
-        fewest = np.diff(self._cuts).min() if len(self) else 0
-        if fewest < world_size:
-            raise UserError(
-                f"words_per_batch={words_per_batch} makes a batch of {fewest} {self.items}, fewer than the "
-                f"{world_size} processes that share it; raise it"
-            )
         self._shuffle = shuffle
         self._seed = seed
         self._rank = rank

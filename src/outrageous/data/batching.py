@@ -32,6 +32,10 @@ class Batch:
     mask: Tensor
     num_tokens: int
 
+    def padding_only(self) -> Batch:
+        """The same batch with no word that counts."""
+        return replace(self, mask=torch.zeros_like(self.mask), num_tokens=0)
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """The same batch on another device."""
         return replace(
@@ -49,7 +53,8 @@ class Batch:
 
 
 class SentenceDataset(Dataset[Batch]):
-    """Packed sentences, indexed by many at once: `dataset[indices]` is the `Batch` of these, in that order."""
+    """Packed sentences, indexed by many at once: `dataset[indices]` is the `Batch` of these, in that order. Of none it
+    is one sentence of nothing but padding: models need a sentence to compute with."""
 
     def __init__(self, sentences: PackedSentences) -> None:
         self.sentences = sentences
@@ -58,6 +63,8 @@ class SentenceDataset(Dataset[Batch]):
         return len(self.sentences)
 
     def __getitem__(self, indices: NDArray[np.integer]) -> Batch:
+        if not len(indices):
+            return self[np.zeros(1, np.int64)].padding_only()
         targets = self.sentences.gather(indices).astype(np.int64)  # [B, L]
         inputs = np.empty_like(targets)
         inputs[:, 0] = self.sentences.bos_id
@@ -75,8 +82,6 @@ class BudgetBatchSampler(BatchSampler):
     shortened or left out: one longer than the budget is a batch of its own.
     """
 
-    items = "sentences"
-
     def __init__(
         self,
         lengths: NDArray[np.integer],
@@ -90,7 +95,7 @@ class BudgetBatchSampler(BatchSampler):
         """Plan the batches of sentences of these lengths (predicted tokens).
 
         Raises:
-            UserError: `words_per_batch` leaves a batch with fewer sentences than there are ranks.
+            UserError: `words_per_batch` is not positive.
         """
         self._lengths = lengths
         super().__init__(

@@ -25,8 +25,6 @@ class PairBatchSampler(BatchSampler):
     go together. The cuts depend on lengths and weights only. A pair larger than the budget is a batch of its own.
     """
 
-    items = "pairs"
-
     def __init__(
         self,
         pairs: PackedPairs,
@@ -44,7 +42,7 @@ class PairBatchSampler(BatchSampler):
             weights: of each direction, how often a pair of it comes in an epoch, on average; without, once.
 
         Raises:
-            UserError: `words_per_batch` leaves a batch with fewer pairs than there are ranks.
+            UserError: `words_per_batch` is not positive.
         """
         self._lengths = np.stack([pairs.source.lengths, pairs.target.lengths])  # [2, pairs]
         self._candidates, self._first, self._num, bounds = _places(self._lengths, pairs.rows_of, weights or {})

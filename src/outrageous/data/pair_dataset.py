@@ -37,6 +37,11 @@ class PairBatch:
     mask: Tensor
     num_tokens: int
 
+    def padding_only(self) -> PairBatch:
+        """The same batch with no word that counts."""
+        nothing = {name: torch.zeros_like(getattr(self, name)) for name in ("source_mask", "mask")}
+        return replace(self, **nothing, num_tokens=0)
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> PairBatch:
         """The same batch on another device."""
         return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
@@ -53,7 +58,8 @@ class PairBatch:
 
 
 class PairDataset(Dataset[PairBatch]):
-    """Packed pairs, indexed by many at once: `dataset[indices]` is the `PairBatch` of these, in that order."""
+    """Packed pairs, indexed by many at once: `dataset[indices]` is the `PairBatch` of these, in that order. Of none it
+    is one pair of nothing but padding: models need a pair to compute with."""
 
     def __init__(self, pairs: PackedPairs) -> None:
         self.pairs = pairs
@@ -62,6 +68,8 @@ class PairDataset(Dataset[PairBatch]):
         return len(self.pairs)
 
     def __getitem__(self, indices: NDArray[np.integer]) -> PairBatch:
+        if not len(indices):
+            return self[np.zeros(1, np.int64)].padding_only()
         source, source_mask = _padded(self.pairs.source, indices)
         targets, mask = _padded(self.pairs.target, indices)
         inputs = np.where(mask, np.roll(targets, 1, axis=1), Wordpieces.pad_id)

@@ -73,7 +73,7 @@ class Meter(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch | PairBatch, batch_idx: int
     ) -> None:
-        self.words += batch.num_tokens
+        self.words += outputs["num_words"]
         if outputs["utilisation"]:
             self._recent.append(_mean_over_layers(outputs["utilisation"]))
         if trainer.global_step % self.log_every == 0:
@@ -163,7 +163,8 @@ class ValidationAtTheEnd(pl.Callback):
 
 
 class RunProgress(pl.Callback):
-    """One bar for the whole run, with words/s, dev perplexity and time left; and the same as a small JSON file."""
+    """One bar for the whole run, with words/s, dev perplexity and time left; and the same as a small JSON file. Of
+    several processes the first has them."""
 
     SECONDS_BETWEEN_WRITES = 1.0
 
@@ -173,6 +174,8 @@ class RunProgress(pl.Callback):
         self._written = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
         total = int(trainer.estimated_stepping_batches)
         self._bar = tqdm(
             total=total,
@@ -184,7 +187,8 @@ class RunProgress(pl.Callback):
         )
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        assert self._bar is not None
+        if self._bar is None:
+            return
         self._bar.update(trainer.global_step - self._bar.n)
         if time.monotonic() - self._written > self.SECONDS_BETWEEN_WRITES:
             self._show(trainer)

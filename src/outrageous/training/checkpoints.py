@@ -16,6 +16,8 @@ from pytorch_lightning.trainer.states import TrainerFn
 from outrageous.data.corpus import Corpus
 from outrageous.data.parallel_corpus import ParallelCorpus
 from outrageous.errors import UserError
+from outrageous.parallel.checkpoint_folders import put_back
+from outrageous.parallel.processes import Processes
 from outrageous.training.run_folder import RunFolder
 
 KEY = "outrageous"
@@ -27,11 +29,13 @@ class StampedModule(pl.LightningModule):
     Attributes:
         origin: JSON-ready: config, config_hash, vocabulary_fingerprint, started_at, commit, dirty. When a run goes on,
             its first start counts; if the commit has changed since, the run is dirty: no one commit made it.
+        processes: those that train it; this one is alone until somebody says otherwise.
     """
 
     def __init__(self, origin: dict[str, Any]) -> None:
         super().__init__()
         self.origin = origin
+        self.processes = Processes()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[KEY] = self.origin
@@ -159,7 +163,7 @@ def load_weights(module: StampedModule, path: Path, corpus: Corpus | ParallelCor
 
 def load_state(module: StampedModule, path: Path) -> None:
     """As `load_weights`, of a checkpoint whose vocabulary is known to fit."""
-    checkpoint = read_checkpoint(path)
+    checkpoint = put_back(read_checkpoint(path), path, module.processes)
     try:
         module.load_state_dict(checkpoint["state_dict"])
     except RuntimeError as error:

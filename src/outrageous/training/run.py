@@ -2,8 +2,8 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from contextlib import contextmanager, nullcontext
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,16 @@ import torch
 from filelock import FileLock, Timeout
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
-from outrageous.config import AnyRunConfig
+from outrageous.config import AnyRunConfig, Strategy, TrainerConfig
 from outrageous.errors import UserError
-from outrageous.models.cost import cost
+from outrageous.models.cost import Cost, cost
+from outrageous.parallel.strategy import OneBatchStrategy
 from outrageous.results.provenance import git_state, hardware, software_versions
 from outrageous.results.records import Record, read_record, write_record
 from outrageous.training.callbacks import Meter, RunProgress, ValidationAtTheEnd
 from outrageous.training.checkpoints import BestAndLast, WholeFiles, check_resumable, load_weights
 from outrageous.training.libraries import exit_codes_of_signals, quieten, set_up_cpu
+from outrageous.training.processes import is_first_process, lost_processes
 from outrageous.training.run_folder import RunFolder, config_hash, plain_config, run_folder
 from outrageous.training.settings import check_settings
 from outrageous.training.supervised_module import SupervisedModule
@@ -38,7 +40,8 @@ REPOSITORY = Path(__file__).parents[3]
 
 def run(config: AnyRunConfig, row: str | None) -> tuple[Record, RunFolder]:
     """Trains, tests with the weights of the lowest dev perplexity, and leaves a record. Goes on where an earlier call
-    with the same settings stopped; returns its record if it finished.
+    with the same settings stopped; returns its record if it finished. Where several processes train, somebody else
+    starts them and each calls this; the first leaves the record.
 
     Args:
         row: the table row that the record belongs to, None for a variation of a preset.
@@ -60,18 +63,30 @@ def run(config: AnyRunConfig, row: str | None) -> tuple[Record, RunFolder]:
         "vocabulary_fingerprint": corpus.vocabulary.fingerprint,
     }
     module = build_module(config, len(corpus.vocabulary), origin)
-    meter = Meter(config.trainer.log_every, cost(module.model).flops_per_training_word)
+    costs = cost(module.model)  # of the whole model, before experts are spread over processes
+    meter = Meter(config.trainer.log_every, costs.flops_per_training_word)
     trainer = build_trainer(config, folder, meter)
-    with _alone(folder):
-        save_vocabulary(corpus, folder)
+    with _alone(folder) if is_first_process() else nullcontext():
         data = build_data(config, corpus)
-        metrics = _train_and_test(trainer, module, data, folder) | {"padding": data.padding_fraction()}
-        metrics |= further_metrics(module, data, folder, _title(config), trainer.logger)
-        record = make_record(config, row, module, meter, corpus.fingerprint, metrics)
-        write_record(record, folder.path)
-        log_result(trainer, record)
-    warn_of_another_cost(config, record.metrics)
+        if is_first_process():
+            save_vocabulary(corpus, folder)
+        with lost_processes():
+            metrics = _train_and_test(trainer, module, data, folder) | {"padding": data.padding_fraction()}
+        if is_first_process():
+            module, data = _undivided(module, data, config, folder)
+            metrics |= further_metrics(module, data, folder, _title(config), trainer.logger)
+        record = make_record(config, row, module, meter, costs, corpus.fingerprint, metrics)
+        if is_first_process():
+            write_record(record, folder.path)
+            log_result(trainer, record)
+            warn_of_another_cost(config, record.metrics)
     return record, folder
+
+
+def is_finished(config: AnyRunConfig) -> bool:
+    """Raises UserError where `run` would before it starts."""
+    check_settings(config)
+    return run_folder(config, prepare(config).fingerprint).record.exists()
 
 
 def start_of_run() -> dict[str, Any]:
@@ -87,7 +102,7 @@ def build_trainer(config: AnyRunConfig, folder: RunFolder, meter: Meter) -> pl.T
     try:
         return pl.Trainer(
             accelerator=settings.accelerator,
-            devices=1,
+            **_processes(settings),
             precision=settings.precision,  # type: ignore[arg-type] # checked by check_settings
             max_epochs=settings.max_epochs,
             max_steps=settings.max_steps,
@@ -104,7 +119,18 @@ def build_trainer(config: AnyRunConfig, folder: RunFolder, meter: Meter) -> pl.T
             enable_model_summary=False,
         )
     except (ValueError, MisconfigurationException) as error:
-        raise UserError(f"trainer.accelerator={settings.accelerator}: {error}") from error
+        devices = f"trainer.devices={settings.devices}, trainer.num_nodes={settings.num_nodes}"
+        raise UserError(f"trainer.accelerator={settings.accelerator}: {error} (with {devices})") from error
+
+
+def _processes(settings: TrainerConfig) -> dict[str, Any]:
+    """What Lightning's Trainer is told of devices and processes."""
+    devices = {"devices": settings.devices, "num_nodes": settings.num_nodes}
+    if settings.strategy is Strategy.single:
+        return devices
+    shard_experts = settings.strategy is Strategy.expert_parallel
+    strategy = OneBatchStrategy(shard_experts, settings.sharded_checkpoints, timedelta(seconds=settings.timeout))
+    return devices | {"strategy": strategy, "use_distributed_sampler": False}
 
 
 def _title(config: AnyRunConfig) -> str:
@@ -123,6 +149,17 @@ def _train_and_test(
     return dev_and_test(trainer, module, data)
 
 
+def _undivided(
+    module: SupervisedModule, data: AnyDataModule, config: AnyRunConfig, folder: RunFolder
+) -> tuple[SupervisedModule, AnyDataModule]:
+    """The module that was tested, with all of its experts, and the data, in whole batches: for one process to use."""
+    if config.trainer.strategy is Strategy.single:
+        return module, data
+    whole = build_module(config, len(data.corpus.vocabulary), module.origin)
+    load_weights(whole, folder.best_checkpoint, data.corpus)
+    return whole.to(module.device).eval(), build_data(config, data.corpus)
+
+
 def dev_and_test(trainer: pl.Trainer, module: SupervisedModule, data: AnyDataModule) -> dict[str, float]:
     """dev_perplexity and test_perplexity of the module's weights."""
     with exit_codes_of_signals():
@@ -137,11 +174,11 @@ def make_record(
     row: str | None,
     module: SupervisedModule,
     meter: Meter,
+    costs: Cost,
     data_fingerprint: str,
     metrics: dict[str, float],
 ) -> Record:
     """Everything that is to be known of a finished run. metrics: its perplexities; the meter's figures join them."""
-    costs = cost(module.model)
     accelerator = torch.cuda.get_device_name() if module.device.type == "cuda" else None
     return Record(
         experiment=config.name,

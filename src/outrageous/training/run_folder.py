@@ -8,7 +8,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from outrageous.config import AnyRunConfig, corpus_identity, settings_identity
+from outrageous.config import AnyRunConfig, Strategy, corpus_identity, settings_identity
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,9 @@ class RunFolder:
         return self.path / "progress.json"
 
 
+_PROCESSES = ("devices", "num_nodes", "timeout", "sharded_checkpoints")  # change no result
+
+
 def run_folder(config: AnyRunConfig, data_fingerprint: str) -> RunFolder:
     parts = (config.name, config.scale.name, f"seed_{config.seed}", config_hash(config, data_fingerprint))
     return RunFolder(Path(config.paths.runs).joinpath(*parts))
@@ -74,16 +77,18 @@ def plain_config(config: AnyRunConfig) -> dict[str, Any]:
 
 
 def config_hash(config: AnyRunConfig, data_fingerprint: str) -> str:
-    """Of all settings that change a result: not where files lie, who watches, or how many threads compute. Without the
-    seed too, so that the seeds of one setting share it."""
+    """Of all settings that change a result: not where files lie, who watches, or how many threads and processes
+    compute. Without the seed too, so that the seeds of one setting share it."""
     settings = settings_identity(plain_config(config))
     for name in ("seed", "paths", "logger"):
         del settings[name]
     settings["data"] = corpus_identity(settings["data"])
     for name in ("name", "path", "dev_path", "test_path"):
         settings["data"].pop(name, None)  # the fingerprint stands for the files
-    for name in ("num_threads", "eval_words_per_batch", "log_every"):
-        del settings["trainer"][name]
+    for name in ("num_threads", "eval_words_per_batch", "log_every", *_PROCESSES):
+        settings["trainer"].pop(name, None)
+    if settings["trainer"].get("strategy") == Strategy.single.value:  # as before there were others
+        del settings["trainer"]["strategy"]
     content = json.dumps([settings, data_fingerprint], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:10]
 

@@ -8,6 +8,7 @@ from outrageous.config import (
     FlatScheduleConfig,
     OptimizerConfig,
     RunConfig,
+    Strategy,
     TableOptimizer,
     TrainerConfig,
 )
@@ -33,6 +34,11 @@ def check_settings(config: AnyRunConfig) -> None:
         raise UserError(f"optim.experts={config.optim.experts.value}: {config.name} has no experts; set optim=adam")
     if config.optim.tables is not TableOptimizer.adam and not isinstance(config, RunConfig):
         raise UserError(f"optim.tables={config.optim.tables.value}: of language models only; set optim.tables=adam")
+    if config.optim.tables is TableOptimizer.sparse_adam and config.trainer.strategy is not Strategy.single:
+        raise UserError(
+            f"optim.tables=sparse_adam with trainer.strategy={config.trainer.strategy.value}: processes do not tell "
+            "each other which rows they use; set optim.tables=adam or factored_adam"
+        )
     for name in ("w_importance", "w_load"):
         value = getattr(config.balance, name)
         _require(0 <= value < math.inf, f"balance.{name}", value, "at least 0")
@@ -49,6 +55,15 @@ def _check_trainer(trainer: TrainerConfig) -> None:
     _require(
         trainer.max_steps == -1 or trainer.max_steps >= 1, "trainer.max_steps", trainer.max_steps, "at least 1, or -1"
     )
+    for name in ("devices", "num_nodes", "timeout"):
+        _require(getattr(trainer, name) >= 1, f"trainer.{name}", getattr(trainer, name), "at least 1")
+    if trainer.strategy is Strategy.single and trainer.devices * trainer.num_nodes > 1:
+        raise UserError(
+            f"trainer.devices={trainer.devices} trainer.num_nodes={trainer.num_nodes}: trainer.strategy=single is one "
+            "process; set trainer=expert_parallel, or trainer=ddp"
+        )
+    if trainer.sharded_checkpoints and trainer.strategy is not Strategy.expert_parallel:
+        raise UserError("trainer.sharded_checkpoints=true: only trainer=expert_parallel has shards to write")
     if trainer.num_threads is not None:
         _require(trainer.num_threads >= 1, "trainer.num_threads", trainer.num_threads, "at least 1")
 

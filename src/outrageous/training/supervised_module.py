@@ -16,9 +16,13 @@ from outrageous.errors import UserError
 from outrageous.models.gnmt import TranslationModel
 from outrageous.models.language_model import LanguageModel
 from outrageous.moe import MoEReport, balancing_loss, utilisation
+from outrageous.moe.part import WHOLE_BATCH, BatchPart, at_hand
 from outrageous.optim.build import build_optimizer
 from outrageous.optim.clipping import gradients_of, scale_to_norm
 from outrageous.optim.schedules import warmup_then_inverse_sqrt
+from outrageous.parallel.numbered import Draws, NumberedPart
+from outrageous.parallel.spread import shards_of, spread
+from outrageous.parallel.strategy import OneBatchStrategy
 from outrageous.training.checkpoints import StampedModule
 
 AnyBatch = Batch | PairBatch
@@ -28,7 +32,8 @@ class SupervisedModule(StampedModule):
     """Trains by the loss of the next word and balancing losses; evaluates by perplexity over the full softmax.
 
     Whatever is random in a step (gate noise, dropout, sampled classes) is drawn from (seed, step) alone, so a run that
-    was interrupted goes on with the numbers it would have had.
+    was interrupted goes on with the numbers it would have had. Where batches are divided over processes, they are drawn
+    from (seed, step, word) too, and are the same for any number of processes.
 
     Gives the trainer `dev_perplexity` and `test_perplexity`, exp(total negative log-likelihood / predicted tokens),
     `</s>` included.
@@ -38,6 +43,7 @@ class SupervisedModule(StampedModule):
         super().__init__(origin)
         self.optim, self.schedule, self.balance, self.seed = config.optim, config.schedule, config.balance, config.seed
         self.model = model
+        self.batches_are_divided = False
         # Of the latest step; the norm is that of all gradients that are formed, before clipping.
         self.grad_norm = self.learning_rate = float("nan")
 
@@ -46,12 +52,13 @@ class SupervisedModule(StampedModule):
         """The softmax's input [W, D] at the words that count, and a report for each MoE."""
 
     @abstractmethod
-    def word_loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """Of training, a scalar; hidden [W, D], targets [W] int64."""
+    def word_loss(self, hidden: Tensor, targets: Tensor, num_words: float) -> Tensor:
+        """Of training, a scalar; hidden [W, D], targets [W] int64, num_words of all processes, over which it is a
+        mean."""
 
     @abstractmethod
     def tokens_of_moes(self, batch: AnyBatch) -> list[int]:
-        """How many tokens each MoE is given, in the order of the reports."""
+        """How many tokens each MoE is given here, in the order of the reports."""
 
     def on_fit_start(self) -> None:
         """Raises UserError where gradients must be formed: to be averaged over replicas, and on a GPU."""
@@ -62,27 +69,48 @@ class SupervisedModule(StampedModule):
                 "trainer.accelerator=cpu, or optim.experts=factored_adam"
             )
 
+    def configure_model(self) -> None:
+        """Raises UserError if there are more processes than experts, or groups, to be spread over them."""
+        strategy = self.trainer.strategy
+        if isinstance(strategy, OneBatchStrategy):
+            self.processes, self.batches_are_divided = strategy.processes, True
+            try:
+                spread(self.model, self.processes, strategy.shard_experts)
+            except ValueError as error:
+                raise UserError(f"trainer.devices × trainer.num_nodes: {error}") from error
+
     def on_train_batch_start(self, batch: AnyBatch, batch_idx: int) -> None:
-        torch.manual_seed(_step_seed(self.seed, self.global_step, self.global_rank))
+        # The same on all processes: what is drawn for a whole batch, as sampled classes are, is the same for all parts.
+        torch.manual_seed(_step_seed(self.seed, self.global_step))
 
     def training_step(self, batch: AnyBatch, batch_idx: int) -> dict[str, Any]:
-        hidden, reports = self.hidden(batch)
-        word_loss = self.word_loss(hidden, batch.targets[batch.mask])
+        with at_hand(self._part(batch)):
+            hidden, reports = self.hidden(batch)
+        (num_words,) = self.processes.totals(batch.num_tokens)
+        word_loss = self.word_loss(hidden, batch.targets[batch.mask], num_words)
         w_importance, w_load = self.balance.w_importance, self.balance.w_load
         balance_loss = sum((balancing_loss(report, w_importance, w_load) for report in reports), torch.zeros(()))
         threshold_loss = sum((report.threshold_loss for report in reports), torch.zeros(()))  # moves thresholds alone
         return {
-            "loss": word_loss + balance_loss + threshold_loss,
-            "word_loss": word_loss.detach(),
+            # Reports are of the whole batch, on every process: its share of what they cost.
+            "loss": word_loss + (balance_loss + threshold_loss) / self.processes.size,
+            "word_loss": self.processes.sum(word_loss.detach()),
             "balance_loss": balance_loss.detach(),
+            "num_words": round(num_words),
             **self._use_of_experts(batch, reports),
         }
+
+    def _part(self, batch: AnyBatch) -> BatchPart:
+        if not self.batches_are_divided:
+            return WHOLE_BATCH
+        num_sentences = len(batch.mask)
+        sentences = torch.arange(num_sentences, device=self.device) * self.processes.size + self.processes.rank
+        return NumberedPart(self.processes, Draws(_step_seed(self.seed, self.global_step)), sentences)
 
     def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *_: Any, **__: Any) -> None:
         """Raises UserError on a gradient that is not finite: before it can reach the weights."""
         self.learning_rate = optimizer.param_groups[0]["lr"]
-        gradients = gradients_of(self.parameters())
-        norm = torch.nn.utils.get_total_norm(gradients)
+        gradients, norm = self.gradients_and_norm()
         if not torch.isfinite(norm):
             raise UserError(
                 f"the gradient's norm is {norm.item()} at step {self.global_step + 1}, with learning rate "
@@ -92,6 +120,16 @@ class SupervisedModule(StampedModule):
         if self.optim.max_grad_norm is not None:
             scale_to_norm(gradients, self.optim.max_grad_norm, norm)
         self.grad_norm = norm.item()
+
+    def gradients_and_norm(self) -> tuple[list[Tensor], Tensor]:
+        """Those here, and the norm of all."""
+        shards = shards_of(self)
+        everywhere = gradients_of(weight for name, weight in self.named_parameters() if name not in shards)
+        here_only = gradients_of(weight for name, weight in self.named_parameters() if name in shards)
+        norm = torch.nn.utils.get_total_norm(everywhere)
+        if here_only:
+            norm = (norm**2 + self.processes.sum(torch.nn.utils.get_total_norm(here_only) ** 2)).sqrt()
+        return everywhere + here_only, norm
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optimizer = build_optimizer(self.model, self.optim)
@@ -121,8 +159,9 @@ class SupervisedModule(StampedModule):
     def _log_perplexity(self, part: str) -> None:
         """Raises UserError unless the perplexity is finite: before a checkpoint is made of such weights."""
         expected = self.trainer.datamodule.num_predicted_tokens(part)  # type: ignore[attr-defined]
-        assert self._num_tokens == expected, f"{part}: evaluated {self._num_tokens} tokens of {expected}"
-        perplexity = (self._nll / self._num_tokens).exp()
+        nll, num_tokens = self.processes.totals(self._nll.item(), self._num_tokens)
+        assert num_tokens == expected, f"{part}: evaluated {num_tokens} tokens of {expected}"
+        perplexity = torch.tensor(nll / num_tokens, dtype=torch.float64).exp()
         if not torch.isfinite(perplexity):
             raise UserError(
                 f"the {part} perplexity is {perplexity.item()} after step {self.global_step}: "
@@ -135,9 +174,9 @@ class SupervisedModule(StampedModule):
         return {
             "utilisation": [utilisation(report) for report in reports],
             "tokens_per_expert": [report.tokens_per_expert for report in reports],
-            "tokens_of_moes": self.tokens_of_moes(batch) if reports else [],
+            "tokens_of_moes": self.processes.totals(*self.tokens_of_moes(batch)) if reports else [],
         }
 
 
-def _step_seed(seed: int, step: int, rank: int) -> int:
-    return int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0] >> 1)
+def _step_seed(seed: int, step: int) -> int:
+    return int(np.random.SeedSequence((seed, step, 0)).generate_state(1, np.uint64)[0] >> 1)

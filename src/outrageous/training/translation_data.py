@@ -31,6 +31,8 @@ class TranslationDataModule(pl.LightningDataModule):
             weights=self.corpus.weights,
             shuffle=True,
             seed=self.seed,
+            rank=self._rank,
+            world_size=self._world_size,
             pin_memory=self._on_gpu,
         )
         assert isinstance(loader.sampler, PairBatchSampler)
@@ -51,7 +53,22 @@ class TranslationDataModule(pl.LightningDataModule):
         return self._eval_loader(self.corpus.test)
 
     def _eval_loader(self, pairs: PackedPairs) -> DataLoader[PairBatch]:
-        return make_pair_loader(pairs, self.config.eval_words_per_batch, shuffle=False, pin_memory=self._on_gpu)
+        return make_pair_loader(
+            pairs,
+            self.config.eval_words_per_batch,
+            shuffle=False,
+            pin_memory=self._on_gpu,
+            rank=self._rank,
+            world_size=self._world_size,
+        )
+
+    @property
+    def _rank(self) -> int:
+        return 0 if self.trainer is None else self.trainer.global_rank
+
+    @property
+    def _world_size(self) -> int:
+        return 1 if self.trainer is None else self.trainer.world_size
 
     @property
     def _on_gpu(self) -> bool:

@@ -1,0 +1,86 @@
+"""Processes of one run: who starts them, and what is said of one that fails."""
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from outrageous.commands import launch as launch_module
+from outrageous.commands.compose import run_config
+from outrageous.commands.launch import launch, must_launch
+from outrageous.config import TrainerConfig
+from outrageous.errors import UserError
+
+
+def trainer(*settings: str) -> TrainerConfig:
+    return run_config(["experiment=lm/moe_4", *settings]).trainer
+
+
+@pytest.fixture
+def run_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """A function that has two processes run some lines, with `rank`, instead of a training."""
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(launch_module, "MODULE", "instead_of_training")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    lines = "import os, pathlib, signal, sys, time\nrank = int(os.environ['RANK'])\n"
+
+    def run(script: str) -> None:
+        (tmp_path / "instead_of_training.py").write_text(lines + script)
+        launch(trainer("trainer=expert_parallel", "trainer.devices=2"), [str(tmp_path)])
+
+    return run
+
+
+def test_one_process_and_those_of_torchrun_and_srun_are_not_launched(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not must_launch(trainer())
+    several = trainer("trainer=ddp", "trainer.devices=2")
+    assert must_launch(several)
+    with monkeypatch.context() as patch:
+        patch.setenv("TORCHELASTIC_RUN_ID", "1")
+        assert not must_launch(several)
+    with monkeypatch.context() as patch:
+        patch.setenv("SLURM_STEP_ID", "0")
+        assert must_launch(several)
+        patch.setenv("SLURM_NTASKS", "2")
+        assert not must_launch(several)
+
+
+def test_several_machines_are_left_to_torchrun() -> None:
+    with pytest.raises(UserError, match="with torchrun --nnodes 2 --nproc-per-node 4 -m outrageous"):
+        must_launch(trainer("trainer=expert_parallel", "trainer.devices=4", "trainer.num_nodes=2"))
+
+
+def test_every_process_is_given_the_settings(run_script: Callable[[str], None], tmp_path: Path) -> None:
+    run_script("pathlib.Path(sys.argv[1], f'here_{rank}').touch()")
+    assert {file.name for file in tmp_path.glob("here_*")} == {"here_0", "here_1"}
+
+
+def test_a_killed_process_is_named_and_the_others_are_stopped(
+    run_script: Callable[[str], None], tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="process 1 of 2 was killed by SIGKILL"):
+        run_script(
+            "if rank: os.kill(os.getpid(), signal.SIGKILL)\ntime.sleep(60)\npathlib.Path(sys.argv[1], 'late').touch()"
+        )
+    assert not (tmp_path / "late").exists()
+
+
+def test_what_another_process_said_last_is_told(run_script: Callable[[str], None]) -> None:
+    with pytest.raises(UserError, match=r"process 1 of 2 ended with code 3: it hurts \(all of it: "):
+        run_script("if rank: print('it hurts', file=sys.stderr); sys.exit(3)\ntime.sleep(60)")
+
+
+def test_a_mistake_that_the_first_process_has_told_is_not_told_again(run_script: Callable[[str], None]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run_script("if not rank: sys.exit(2)\ntime.sleep(60)")
+    assert caught.value.code == 2
+
+
+def test_an_interrupt_stops_all(run_script: Callable[[str], None]) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_script("if rank: os.kill(os.getppid(), signal.SIGINT)\ntime.sleep(60)")
+    finally:
+        signal.signal(signal.SIGINT, before)
