@@ -8,6 +8,7 @@ python -m outrageous.commands.bench memory                         what each mem
 python -m outrageous.commands.bench decoding                       translations: beams of 1, 4 and 10, by length
 python -m outrageous.commands.bench data                           corpora prepared and read: three sizes, up to 1.7 GB
 python -m outrageous.commands.bench vocabulary                     a step with 793,471 words, by the tables' optimizer
+python -m outrageous.commands.bench scaling                        bytes between processes, and steps they predict
 
 Prints medians and ratios; --save also writes them to results/benchmarks/, with commit, versions and hardware. Further
 arguments with = are settings: for batching and step as outrageous-train takes them, for the others sizes, such as
@@ -27,11 +28,22 @@ from typing import Any
 from outrageous.commands.bench_corpora import bench_data, bench_vocabulary
 from outrageous.commands.bench_decoding import bench_decoding
 from outrageous.commands.bench_layers import bench_cost, bench_layer, bench_memory
+from outrageous.commands.bench_scaling import bench_scaling
 from outrageous.commands.bench_sizes import as_json, save
 from outrageous.commands.errors import one_clear_message
 from outrageous.errors import UserError
 
-ROUNDS = {"batching": 5, "step": 30, "layer": 3, "cost": 3, "memory": 5, "decoding": 5, "data": 1, "vocabulary": 3}
+ROUNDS = {
+    "batching": 5,
+    "step": 30,
+    "layer": 3,
+    "cost": 3,
+    "memory": 5,
+    "decoding": 5,
+    "data": 1,
+    "vocabulary": 3,
+    "scaling": 1,
+}
 
 
 @one_clear_message
@@ -63,6 +75,7 @@ def main(argv: list[str] | None = None) -> int:
         "decoding": bench_decoding,
         "data": bench_data,
         "vocabulary": bench_vocabulary,
+        "scaling": bench_scaling,
     }[arguments.what]
     content = _origin(arguments, sys.argv[1:] if argv is None else argv)
     files = measure(content, arguments, experiments, settings)

@@ -13,6 +13,14 @@ SIZES = {
     "memory": {"experts": [256], "tokens": [2048], "d_model": [512], "d_hidden": [1024], "k": [4]},
     "decoding": {"lengths": [10, 20, 40, 80], "beams": [1, 4, 10], "sentences": [32], "source": [20]},
     "data": {"words": [40_000_000, 120_000_000, 330_000_000], "types": [800_000]},
+    "scaling": {
+        "words": [4096],
+        "processes": [1, 2, 4, 8],
+        "devices": [1, 4, 16, 64, 256],
+        "tflops": [10],
+        "gbps": [10],
+        "us": [50],
+    },
     "vocabulary": {"types": [793_471], "tokens": [2048], "d_model": [512], "sampled": [8192]},
 }
 

@@ -1,0 +1,131 @@
+"""What processes send each other in a training step with sharded experts: counted."""
+
+import math
+import multiprocessing
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from outrageous.config import RunConfig
+from outrageous.data.batching import Batch
+from outrageous.optim.build import build_optimizer
+from outrageous.parallel.processes import Processes
+from outrageous.parallel.spread import shards_of, spread
+from outrageous.parallel.traffic import Traffic, predict_traffic
+from outrageous.training.language_module import LanguageModule
+
+SENTENCE = 16  # words
+
+
+@dataclass
+class Count:
+    """Of one process: bytes exchanged with others, bytes summed, the calls of both, and bytes that its experts take:
+    weights, gradients and the optimizer's state."""
+
+    sent: int = 0
+    summed: int = 0
+    exchanges: int = 0
+    sums: int = 0
+    experts: int = 0
+
+
+def measure_traffic(
+    config: RunConfig, vocabulary_size: int, words_per_batch: int, sizes: list[int]
+) -> list[dict[str, Any]]:
+    """Of a first step on random words, for each number of processes: what was predicted, and what was counted, bytes as
+    means over processes; and bytes of experts on the process that has most."""
+    return [
+        _row(config, vocabulary_size, words_per_batch, size, _counts(config, vocabulary_size, words_per_batch, size))
+        for size in sizes
+    ]
+
+
+def _row(config: RunConfig, vocabulary_size: int, words: int, size: int, counts: list[Count]) -> dict[str, Any]:
+    first = counts[0]
+    assert all((each.exchanges, each.sums) == (first.exchanges, first.sums) for each in counts)
+    with torch.device("meta"):
+        model = LanguageModule(config, vocabulary_size, {}).model
+    predicted = predict_traffic(model, words, size) if size > 1 else Traffic(0, 0, 0, 0, 0)
+    return {
+        "processes": size,
+        "predicted": {"sent": predicted.sent, "summed": predicted.summed}
+        | {"exchanges": predicted.exchanges, "sums": predicted.sums},
+        "counted": {
+            "sent": sum(each.sent for each in counts) / size,
+            "summed": sum(each.summed for each in counts) / size,
+            "exchanges": first.exchanges,
+            "sums": first.sums,
+        },
+        "experts": max(each.experts for each in counts),
+    }
+
+
+def _counts(config: RunConfig, vocabulary_size: int, words: int, size: int) -> list[Count]:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])  # once, what takes seconds
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = [(config, vocabulary_size, words, rank, size, folder) for rank in range(size)]
+        children = [context.Process(target=_child, args=each) for each in arguments]
+        for child in children:
+            child.start()
+        for child in children:
+            child.join()
+        return [torch.load(Path(folder) / f"{rank}.pt", weights_only=False) for rank in range(size)]
+
+
+def _child(config: RunConfig, vocabulary_size: int, words: int, rank: int, size: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=size)
+    torch.save(count_step(config, vocabulary_size, words, Processes(rank, size)), Path(folder) / f"{rank}.pt")
+    dist.barrier()
+
+
+def count_step(config: RunConfig, vocabulary_size: int, words: int, processes: Processes) -> Count:
+    """Of one training step; to be called by all processes."""
+    module = LanguageModule(config, vocabulary_size, {})
+    module.processes, module.batches_are_divided = processes, True
+    spread(module.model, processes, shard_experts=True)
+    generator = torch.Generator().manual_seed(0)
+    sentences = torch.randint(vocabulary_size, (words // SENTENCE, SENTENCE), generator=generator)
+    mine = sentences[processes.rank :: processes.size]
+    batch = Batch(mine, mine, torch.ones_like(mine, dtype=torch.bool), mine.numel())
+    shards = shards_of(module)
+    with _counting(processes.rank) as count:
+        module.training_step(batch, 0)["loss"].backward()
+        processes.sum_gradients(weight for name, weight in module.named_parameters() if name not in shards)
+        module.gradients_and_norm()
+    optimizer = build_optimizer(module.model, config.optim)
+    optimizer.step()
+    for weight in (weight for name, weight in module.named_parameters() if name in shards):
+        tensors = [weight, weight.grad, *optimizer.state[weight].values()]
+        count.experts += sum(tensor.nbytes for tensor in tensors if tensor is not None and tensor.dim())
+    return count
+
+
+@contextmanager
+def _counting(rank: int) -> Iterator[Count]:
+    """Counts what torch.distributed is asked to do within."""
+    count = Count()
+    all_reduce, all_to_all_single = dist.all_reduce, dist.all_to_all_single
+
+    def counted_sum(tensor: Tensor) -> None:
+        count.sums += 1
+        count.summed += tensor.nbytes
+        all_reduce(tensor)
+
+    def counted_exchange(output: Tensor, rows: Tensor, receive: list[int], send: list[int]) -> None:
+        count.exchanges += 1
+        bytes_of_row = rows.element_size() * math.prod(rows.shape[1:])
+        count.sent += (sum(send) - send[rank]) * bytes_of_row
+        all_to_all_single(output, rows, receive, send)
+
+    with mock.patch.multiple(dist, all_reduce=counted_sum, all_to_all_single=counted_exchange):
+        yield count
