@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -151,9 +152,13 @@ def test_layer_equals_its_twin(
 def test_layer_equals_its_twin_at_any_size(
     data: st.DataObject, num_tokens: int, num_experts: int, d_model: int, d_hidden: int, training: bool
 ) -> None:
+    """Gating takes one or several blocks of tokens, the last of which may be smaller."""
     k = data.draw(st.integers(1, num_experts))
+    tokens_per_block = data.draw(st.integers(1, 6))
     torch.manual_seed(data.draw(st.integers(0, 1000)))
-    compare_with_twin(build("noisy", d_model, num_experts, k, [d_hidden]).train(training), num_tokens)
+    layer = build("noisy", d_model, num_experts, k, [d_hidden]).train(training)
+    with patch("outrageous.moe.noisy_top_k.ELEMENTS_PER_BLOCK", tokens_per_block * num_experts):
+        compare_with_twin(layer, num_tokens)
 
 
 @pytest.mark.parametrize(("gate", "training"), [("noisy", True), ("noisy", False), ("softmax", True)])
