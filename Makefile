@@ -29,7 +29,7 @@ data-lm1b: $(READY) ## download and verify One Billion Word (6.1 GB of disk), go
 data-wmt14: $(READY) ## the same for WMT'14 English-German and English-French (31 GB of disk)
 	.venv/bin/python -m data_prep wmt14
 
-audit: $(READY) ## count every model of tables 1, 7 and 8 and write the sizes beside the printed ones
+audit: $(READY) ## count every model of tables 1 to 5, 7 and 8 and write the sizes beside the printed ones
 	.venv/bin/python -m outrageous.commands.audit --save
 
 report: $(READY) ## draw tables and figures again from the committed records

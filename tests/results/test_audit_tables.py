@@ -41,7 +41,14 @@ def test_figures_are_compared_at_the_printed_precision(printed: str, ours: str, 
     figure = Figure(Decimal(printed), Decimal(ours))
     assert (figure.as_printed, figure.differs) == (agree, not agree)
     explained = Figure(Decimal(printed), Decimal(ours), "cut off")
-    assert (explained.as_printed, explained.differs) == (agree, False)
+    assert (explained.as_printed, explained.is_explained, explained.differs) == (agree, not agree, False)
+
+
+@pytest.mark.parametrize("ours", ["8.70", "8.50", "12"])
+def test_an_explanation_excuses_less_than_one_in_the_last_printed_digit(ours: str) -> None:
+    figure = Figure(Decimal("8.6"), Decimal(ours), "cut off")
+    assert (figure.is_explained, figure.differs) == (False, True)
+    assert figure.cells()[2].endswith("≠")
 
 
 def test_a_figure_shows_two_digits_more_than_are_printed_and_the_difference() -> None:

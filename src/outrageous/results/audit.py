@@ -77,7 +77,7 @@ COUNTS = {
 class Figure:
     """One printed figure, as it is written, and our count of the same; None where there is none.
 
-    explanation: why the two may differ.
+    explanation: why the two may differ, by less than one in the last printed digit: it excuses no more.
     """
 
     printed: Decimal | None
@@ -94,7 +94,14 @@ class Figure:
     @property
     def differs(self) -> bool:
         """Beyond the printed precision, and unexplained."""
-        return not self.as_printed and self.explanation is None
+        return not self.as_printed and not self.is_explained
+
+    @property
+    def is_explained(self) -> bool:
+        """Whether ours is not the printed figure, and that is known and as small as it was when it was explained."""
+        if self.as_printed or self.printed is None or self.ours is None or self.explanation is None:
+            return False
+        return abs(self.ours - self.printed) < Decimal(1).scaleb(int(self.printed.as_tuple().exponent))
 
     def cells(self) -> tuple[str, str, str]:
         """Printed; ours with two digits more; ours - printed, with † where that is explained and ≠ where it is not."""
@@ -103,7 +110,7 @@ class Figure:
         if self.ours is None:
             return f"{self.printed:f}", "no model", ""
         ours = self.ours.quantize(self.printed.scaleb(-2), ROUND_HALF_UP)
-        mark = "" if self.as_printed else " †" if self.explanation else " ≠"
+        mark = "" if self.as_printed else " †" if self.is_explained else " ≠"
         return f"{self.printed:f}", f"{ours:f}", f"{ours - self.printed:+f}{mark}"
 
 
@@ -194,5 +201,5 @@ def explanations(rows: Iterable[AuditRow]) -> list[str]:
         f"{row.model}, {COUNTS[name].heading}: {figure.explanation}."
         for row in rows
         for name, figure in row.figures.items()
-        if not figure.as_printed and figure.explanation
+        if figure.is_explained
     ]
