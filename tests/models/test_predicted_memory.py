@@ -134,6 +134,10 @@ def test_what_a_hierarchy_saves_by_hand() -> None:
     assert plain.activations - saving.activations == 1000 * 4 * 128 * 4
     # 64 experts of two matrices 32·128: two moments, against 32 + 128 means of a matrix
     assert plain.optimizer - saving.optimizer == 64 * 2 * (2 * 32 * 128 - (32 + 128)) * 4
+    # of each word, what autograd keeps, and the gradients of two groups' and four experts' rows, in and out; 100
+    # sampled classes, and each word's logits of these and its own, twice
+    kept = kept_floats_per_word(model, recompute=False) + 2 * (2 + 4) * 32
+    assert plain.activations == 4 * (1000 * kept + 100 * 32 + 2 * 1000 * 101)
     assert plain.total == plain.weights + plain.gradients + plain.optimizer + plain.activations
 
 

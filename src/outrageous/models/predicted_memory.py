@@ -2,8 +2,9 @@
 
 Layers and the (primary) gate are on every device, each expert or, in a hierarchy, each group on one (§3.1); a batch's
 words are shared evenly, and so are the experts' rows. Everything is float32, as in the paper. Activations are what
-PyTorch's CPU code keeps from the forward to the backward pass, and two more copies of the sampled logits, which are
-alive while the loss is computed. Temporaries elsewhere and padding are not counted.
+PyTorch's CPU code keeps from the forward to the backward pass, two more copies of the sampled logits, which are alive
+while the loss is computed, and the gradients of experts' rows, whose memory the layer keeps on a CPU from step to step.
+Temporaries elsewhere and padding are not counted.
 
 tests/models/test_predicted_memory.py holds this against the tensors that autograd saves, and the memory of a process.
 """
@@ -71,7 +72,8 @@ def predict_memory(
         else:
             optimizer += part * ADAM_FLOATS * size
     words = -(-words_per_batch // num_devices)
-    activations = BYTES * (words * kept_floats_per_word(model, recompute) + _sampled_floats(model, words))
+    floats_per_word = kept_floats_per_word(model, recompute) + _row_gradient_floats(model)
+    activations = BYTES * (words * floats_per_word + _sampled_floats(model, words))
     return Memory(round(weights), round(weights), round(optimizer), activations)
 
 
@@ -91,6 +93,23 @@ def _sampled_floats(model: LanguageModel, words: int) -> int:
     return num_sampled * d_model + 2 * words * (num_sampled + 1)
 
 
+def _row_gradient_floats(model: LanguageModel) -> int:
+    """For each word: of what experts return, and of what they are given, at every level."""
+    routings = sum(_rows_and_routings(layer)[1] for layer in model.layers if isinstance(layer, MoE))
+    return 2 * routings * model.config.d_model
+
+
+def _rows_and_routings(moe: MoE) -> tuple[int, int]:
+    """For each word: rows of feed-forward experts, and assignments of both levels of a hierarchy."""
+    gate: Any = moe.gate
+    experts: Any = moe.experts
+    if not isinstance(experts, Mixtures):
+        return gate.k, gate.k
+    gates: Any = experts.gates
+    rows = gate.k * gates.k
+    return rows, gate.k + rows
+
+
 def _layer_floats(layer: nn.Module, recompute: bool) -> int:
     if isinstance(layer, LSTM):
         projected = layer.num_units != layer.d_model
@@ -103,12 +122,11 @@ def _layer_floats(layer: nn.Module, recompute: bool) -> int:
 def _moe_floats(moe: MoE, recompute: bool) -> int:
     gate: Any = moe.gate
     experts: Any = moe.experts
-    rows, choices, routings = gate.k, gate.num_experts, gate.k  # routings: of both levels
+    rows, routings = _rows_and_routings(moe)
+    choices = gate.num_experts
     if isinstance(experts, Mixtures):
         gates: Any = experts.gates
-        choices += rows * gates.experts_per_group
-        rows *= gates.k
-        routings += rows
+        choices += gate.k * gates.experts_per_group
         experts = experts.experts
     # Tokens, the sigmoid's output, and rows sorted by group, by expert, and what these make of them.
     floats = (2 + 2 * routings) * experts.d_model
