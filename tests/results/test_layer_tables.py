@@ -41,8 +41,8 @@ def test_ratios_of_the_layers() -> None:
     }
     text = layer_markdown({**ORIGIN, "figures": figures})
     assert "a processor, 1 thread; python 3.11, torch 2.13; commit abc." in text
-    # 0.45/0.5, 0.48/0.5, 0.9/0.5, 0.45/0.6, 0.9/0.6; of steps 1.0/0.5
-    assert "| 32 | 2048 | 0.90 | 0.96 | 1.80 | 0.75 | 1.50 | 2.00 |" in text
+    # 0.45/0.5, 0.48/0.5, 0.9/0.5, 0.45/0.6, 0.9/0.6; of steps 1.0/0.7, 1.0/0.5
+    assert "| 32 | 2048 | 0.90 | 0.96 | 1.80 | 0.75 | 1.50 | 1.43 | 2.00 |" in text
     assert "| outrageous | 500 | 0.90 | 0.96 | 700 |  |" in text
     assert "| products of the experts | 450 | 1.00 | 1.07 | - |  |" in text
     assert "| two: Layer | - | - | - | - | does not fit into memory |" in text
@@ -54,7 +54,7 @@ def test_ratios_of_the_layers() -> None:
 def test_without_other_packages_their_ratios_are_left_out() -> None:
     size = {**SIZE, "num_rounds": 5, "contestants": CONTESTANTS[:5]}
     text = layer_markdown({**ORIGIN, "dirty": True, "figures": {"sizes": [size], "peaks": []}})
-    assert "| 32 | 2048 | 0.90 | 0.96 | - | 0.75 | - | - |" in text
+    assert "| 32 | 2048 | 0.90 | 0.96 | - | 0.75 | - | - | - |" in text
     assert "commit abc with changes." in text
 
 

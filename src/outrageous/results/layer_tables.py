@@ -87,10 +87,10 @@ def _summary(sizes: list[dict[str, Any]]) -> str:
         steps = {entry["name"]: entry["step"] for entry in size["contestants"]}
         passes["peer"], steps["peer"] = (_fastest(seconds, ": ") for seconds in (passes, steps))
         ratios = [_ratio(passes.get(other), passes.get(ours)) for _, other, ours in RATIOS]
-        rows.append(
-            (str(size["num_experts"]), str(size["num_tokens"]), *ratios, _ratio(steps["peer"], _fastest(steps, OURS)))
-        )
-    headings = ["N", "T", *(heading for heading, _, _ in RATIOS), "fastest peer / our fastest, whole step"]
+        ratios += [_ratio(steps["peer"], ours) for ours in (steps.get(OURS), _fastest(steps, OURS))]
+        rows.append((str(size["num_experts"]), str(size["num_tokens"]), *ratios))
+    of_steps = ["fastest peer / ours, whole step, both with Adam", "fastest peer / our fastest, whole step"]
+    headings = ["N", "T", *(heading for heading, _, _ in RATIOS), *of_steps]
     table = markdown_table(headings, rows)
     return f"Seconds of one over seconds of the other: forward + backward, unless said.\n\n{table}"
 
@@ -130,7 +130,8 @@ def _contestants(size: dict[str, Any]) -> str:
     headings = ["layer", "forward + backward, ms", "experts' products / it", "all products / it", "whole step, ms", ""]
     setting = (
         f"d = {size['d_model']}, H = {size['d_hidden']}, k = {size['k']}; medians of {size['num_rounds']} rounds (one, "
-        "where a step takes more than five seconds)."
+        "where a step takes more than five seconds). Whole step: with fused Adam, but of the layer without weight "
+        "gradients with factored Adam for the experts."
     )
     return f"{setting}\n\n{markdown_table(headings, rows)}"
 
