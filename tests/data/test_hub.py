@@ -97,6 +97,7 @@ def test_a_network_that_fails_loses_nothing_and_is_one_message(
     class Failing:
         def __init__(self, dataset: Any) -> None:
             self.dataset = dataset
+            self.info = dataset.info
 
         def state_dict(self) -> Any:
             return self.dataset.state_dict()
@@ -130,6 +131,69 @@ def test_a_network_that_fails_loses_nothing_and_is_one_message(
     assert written == [1, 2]
 
 
+def test_a_shard_ends_early_where_rows_are_long(
+    config: CorpusConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory is bounded by letters too: rows have 40 to 42 of them, so the eighth fills a shard of 300."""
+    (tmp_path / "few").mkdir()
+    (tmp_path / "many").mkdir()
+    few = fetch(config, tmp_path / "few")
+    monkeypatch.setattr(hub, "LETTERS_PER_SHARD", 300)
+    many = fetch(config, tmp_path / "many")
+    assert len(many["train"]) == 200 / 8
+    assert {part: lines_of(files) for part, files in many.items()} == {
+        part: lines_of(files) for part, files in few.items()
+    }
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_only_so_many_rows_are_taken(
+    config: CorpusConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interrupted: bool
+) -> None:
+    """90 rows: a shard of 70 and one of 20."""
+    config.max_rows = 90
+    if interrupted:
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "touch", stop)
+            with pytest.raises(KeyboardInterrupt):
+                fetch(config, tmp_path)
+    parts = fetch(config, tmp_path)
+    assert [len(files) for files in parts.values()] == [2, 2, 2]
+    assert sum(len(lines_of(files)) for files in parts.values()) == 180
+
+
+def stop(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_stopped_while_it_clears_up_it_ends_the_same(
+    config: CorpusConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config.tokeniser = "moses"
+    prepare_corpus(config, tmp_path / "undisturbed")
+    unlink = Path.unlink
+    for number in range(0, 25, 4):  # three shards of three parts as raw text, tokenised and as ids: 27 files and more
+        left = iter(range(number))
+
+        def clear_up(file: Path, missing_ok: bool = False, left: Iterator[int] = left) -> None:
+            if file.suffix in (".raw", ".words", ".ids", ".done", ".state") and next(left, None) is None:
+                raise KeyboardInterrupt
+            unlink(file, missing_ok)
+
+        corpora = tmp_path / str(number)
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "unlink", clear_up)
+            with pytest.raises(KeyboardInterrupt):
+                prepare_corpus(config, corpora)
+        prepare_corpus(config, corpora)
+        assert content(corpora) == content(tmp_path / "undisturbed")
+
+
+def content(corpora: Path) -> dict[str, bytes]:
+    (target,) = corpora.glob("hub-*")
+    return {file.name: file.read_bytes() for file in target.iterdir()}
+
+
 def test_it_is_prepared_with_a_vocabulary_of_the_size_asked_for(config: CorpusConfig, tmp_path: Path) -> None:
     config.tokeniser = "moses"
     corpus = prepare_corpus(config, tmp_path / "corpora")
@@ -142,6 +206,7 @@ def test_it_is_prepared_with_a_vocabulary_of_the_size_asked_for(config: CorpusCo
     ("changes", "message"),
     [
         ({"column": "body"}, "data.column=body: .* has no text there; its columns are id, text"),
+        ({"max_rows": 0}, "data.max_rows=0 must be at least 1"),
         ({"column": None}, "give the dataset and the column of its text"),
         ({"path": "no/such-dataset"}, "cannot open the dataset data.path=no/such-dataset"),
         ({"split": "validation"}, "cannot open the dataset"),

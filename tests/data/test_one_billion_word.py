@@ -10,12 +10,11 @@ import pytest
 from outrageous.config import CorpusConfig
 from outrageous.data import one_billion_word
 from outrageous.data.corpus import prepare_corpus
-from outrageous.data.one_billion_word import check_published
+from outrageous.data.one_billion_word import check_counts, check_files, is_published
 from outrageous.data.vocabulary import Vocabulary
 from outrageous.errors import UserError
 
 RIGHT: dict[str, Any] = {
-    "files_of_part": {"train": [f"news.en-{number:05}-of-00100" for number in range(1, 100)]},
     "vocabulary_size": 793_471,
     "parts": {
         "train": {"sentences": 30_301_028},
@@ -35,38 +34,48 @@ def test_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_published_counts_pass(test_file: Path) -> None:
-    check_published(CorpusConfig("lm1b", ""), [test_file], RIGHT, given_vocabulary=False)
+    assert is_published(CorpusConfig("lm1b", ""), [test_file])
+    assert not is_published(CorpusConfig("another", ""), [test_file])
+    check_counts(CorpusConfig("lm1b", ""), RIGHT, given_vocabulary=False)
+
+
+def test_a_missing_shard_is_noticed_before_any_is_read(load_config: Any, test_file: Path, tmp_path: Path) -> None:
+    names = [f"news.en-{number:05}-of-00100" for number in range(1, 100)]
+    check_files({name: tmp_path / name for name in names})
+    for name in names[:-1]:
+        (tmp_path / name).write_bytes(b"\xff is not even UTF-8")
+    held_out = str(test_file)
+    config = load_config("lm1b", path=str(tmp_path / "news.en-0*"), dev_path=held_out, test_path=held_out)
+    with pytest.raises(UserError, match=r"has 99 training files, not 98. Fetch it again \(make data-lm1b\)"):
+        prepare_corpus(config, tmp_path / "corpora")
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"vocabulary_size": 793_470}, "793,470 words of the vocabulary, not 793,471"),
-        ({"files_of_part": {"train": ["one"]}}, "1 training files, not 99"),
         (
             {"parts": RIGHT["parts"] | {"test": {"sentences": 6_075, "predicted_tokens": 159_657}}},
             "159,657 predicted_tokens of test, not 159,658",
         ),
     ],
 )
-def test_any_other_count_is_refused(changes: dict[str, Any], message: str, test_file: Path) -> None:
+def test_any_other_count_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        check_published(CorpusConfig("lm1b", ""), [test_file], RIGHT | changes, given_vocabulary=False)
+        check_counts(CorpusConfig("lm1b", ""), RIGHT | changes, given_vocabulary=False)
 
 
-def test_a_smaller_vocabulary_is_a_choice(test_file: Path) -> None:
+def test_a_smaller_vocabulary_is_a_choice() -> None:
     smaller = RIGHT | {"vocabulary_size": 10_000}
-    check_published(CorpusConfig("lm1b", "", max_size=10_000), [test_file], smaller, given_vocabulary=False)
-    check_published(CorpusConfig("lm1b", ""), [test_file], smaller, given_vocabulary=True)  # a checkpoint's
+    check_counts(CorpusConfig("lm1b", "", max_size=10_000), smaller, given_vocabulary=False)
+    check_counts(CorpusConfig("lm1b", ""), smaller, given_vocabulary=True)  # a checkpoint's
 
 
 def test_another_corpus_in_its_form_is_not_checked_and_said_to_be_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "other").write_text("other news\n")
-    check_published(
-        CorpusConfig("lm1b", ""), [tmp_path / "other"], RIGHT | {"vocabulary_size": 5}, given_vocabulary=False
-    )
+    assert not is_published(CorpusConfig("lm1b", ""), [tmp_path / "other"])
     assert "other: not the test set of One Billion Word" in capsys.readouterr().out
 
 

@@ -3,7 +3,7 @@
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -133,3 +133,24 @@ def test_several_processes_and_other_shards_make_the_same(
     whole = prepare_parallel(config, tmp_path / "whole")
     assert whole.meta["parts"] == prepare_parallel(config, tmp_path / "one").meta["parts"]
     assert content(tmp_path / "whole")["wordpieces.model"] == content(tmp_path / "one")["wordpieces.model"]
+
+
+def test_stopped_while_it_clears_up_it_ends_the_same(
+    config: ParallelCorpusConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare_parallel(config, tmp_path / "undisturbed")
+    unlink = Path.unlink
+    for number in range(0, 40, 6):  # 24 files of ids, 24 of text and four of counts
+        left = iter(range(number))
+
+        def clear_up(file: Path, missing_ok: bool = False, left: Iterator[int] = left) -> None:
+            if file.suffix in (".ids", ".tsv", ".json") and next(left, None) is None:
+                raise KeyboardInterrupt
+            unlink(file, missing_ok)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "unlink", clear_up)
+            with pytest.raises(KeyboardInterrupt):
+                prepare_parallel(config, tmp_path / str(number))
+        prepare_parallel(config, tmp_path / str(number))
+        assert content(tmp_path / str(number)) == content(tmp_path / "undisturbed")

@@ -40,6 +40,7 @@ class CorpusConfig:
         dev_path, test_path: of shards, the files held out.
         column: of a hub's dataset, where the text stands. A row may have several lines.
         subset, split, revision: of a hub's dataset, as `datasets.load_dataset` takes name, split and revision.
+        max_rows: of a hub's dataset, take only its first so many rows; null for all.
     """
 
     name: str
@@ -60,12 +61,13 @@ class CorpusConfig:
     subset: str | None = None
     split: str | None = None
     revision: str | None = None
+    max_rows: int | None = None
 
 
 def corpus_identity(settings: dict[str, Any]) -> dict[str, Any]:
     """Those of a corpus's plain settings that a hash is taken of: settings of other sources are left out, so that a
     source added later does not change the hashes of those before."""
-    others = ("source", "dev_path", "test_path", "column", "subset", "split", "revision")
+    others = ("source", "dev_path", "test_path", "column", "subset", "split", "revision", "max_rows")
     return {name: value for name, value in settings.items() if name not in others or value not in (None, "lines")}
 
 

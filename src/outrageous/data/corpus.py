@@ -59,7 +59,7 @@ def prepare_corpus(config: CorpusConfig, folder: Path, vocabulary: Vocabulary | 
             vocabulary.save(part / "vocabulary.txt")  # in whose place no other is made
         return recipe.build(part)
 
-    target = prepare_once(folder, config.name, identity, build, recipe.resumable)
+    target = prepare_once(folder, config.name, identity, build, recipe.steps)
     return _open(target)
 
 
@@ -71,6 +71,8 @@ def _check(config: CorpusConfig) -> None:
         raise UserError(
             f"data.block_lines={config.block_lines} and data.min_count={config.min_count} must be at least 1"
         )
+    if config.max_rows is not None and config.max_rows < 1:
+        raise UserError(f"data.max_rows={config.max_rows} must be at least 1, or null for all rows")
     if config.max_size is not None and config.max_size < 4:
         raise UserError(f"data.max_size={config.max_size} must be at least 4: <s>, </s>, <unk> and a word")
     if config.source is Source.shards:

@@ -1,8 +1,8 @@
 """A dataset of text from the Hugging Face hub, or a folder of such files, as shards of tokenised text.
 
 The dataset is streamed: only its text is written to disk, a shard at a time, each with how far the stream has come, so
-that a process that was killed goes on there. Whole blocks of rows are held out; sentences of theirs that also stand in
-training, which the web is full of, are kept.
+that a process that was killed goes on there. Of one that does not fit the disk, the first `max_rows` rows are taken.
+Whole blocks of rows are held out; sentences of theirs that also stand in training, which the web is full of, are kept.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from outrageous.data.text import make_tokeniser
 from outrageous.data.workers import for_each_file
 from outrageous.errors import UserError
 
-ROWS_PER_SHARD = 200_000
+ROWS_PER_SHARD = 200_000  # at most, and fewer where they are long:
+LETTERS_PER_SHARD = 100_000_000  # held in memory, several times over; a row may be a book
 PARTS = ("train", "dev", "test")
 
 
@@ -36,12 +37,16 @@ def fetch(config: CorpusConfig, folder: Path) -> Parts:
     """
     if not (folder / "rows.done").exists():
         _stream(config, folder)
-    raw = {part: sorted(folder.glob(f"{part}-*.raw")) for part in PARTS}
+    kind = "raw"
     if config.tokeniser != "whitespace":
-        tasks = [(file, file.with_suffix(".words")) for files in raw.values() for file in files]
-        for_each_file(tokenise_shard, tasks, config.tokeniser, title="Tokenising")
-        raw = {part: [file.with_suffix(".words") for file in files] for part, files in raw.items()}
-    return {part: {file.name: file for file in files} for part, files in raw.items()}
+        raw = sorted(folder.glob("*.raw"))
+        for_each_file(
+            tokenise_shard, [(file, file.with_suffix(".words")) for file in raw], config.tokeniser, title="Tokenising"
+        )
+        for file in raw:  # room for the ids; an interrupted call that finds none is behind this step
+            file.unlink()
+        kind = "words"
+    return {part: {file.name: file for file in sorted(folder.glob(f"{part}-*.{kind}"))} for part in PARTS}
 
 
 def tokenise_shard(source: Path, target: Path, tokeniser: str) -> None:
@@ -56,20 +61,29 @@ def tokenise_shard(source: Path, target: Path, tokeniser: str) -> None:
 def _stream(config: CorpusConfig, folder: Path) -> None:
     dataset = _open(config)
     position = folder / "rows.state"  # of the next shard
-    number = 0
+    number = first_row = 0
     if position.exists():
-        number, state = json.loads(position.read_text())
+        number, first_row, state = json.loads(position.read_text())
         dataset.load_state_dict(state)
-    rows = iter(dataset)
-    with tqdm(desc="Fetching", unit=" rows", unit_scale=True, initial=number * ROWS_PER_SHARD) as bar:
-        while texts := list(islice(_texts(rows, config), ROWS_PER_SHARD)):
-            _write_shard(texts, number, config, folder)
+    left = None if config.max_rows is None else config.max_rows - first_row
+    texts = islice(_texts(iter(dataset), config), left)
+    total = config.max_rows or _num_rows(dataset, config)
+    with tqdm(desc="Fetching", unit=" rows", unit_scale=True, initial=first_row, total=total) as bar:
+        while shard := _next_shard(texts):
+            _write_shard(shard, number, first_row, config, folder)
             number += 1
+            first_row += len(shard)
             unfinished = folder / ".rows.state"
-            unfinished.write_text(json.dumps([number, dataset.state_dict()]))
+            unfinished.write_text(json.dumps([number, first_row, dataset.state_dict()]))
             unfinished.replace(position)
-            bar.update(len(texts))
+            bar.update(len(shard))
     (folder / "rows.done").touch()
+
+
+def _num_rows(dataset: Any, config: CorpusConfig) -> int | None:
+    """As the dataset's own description has it; None where it says nothing."""
+    described = (dataset.info.splits or {}).get(config.split)
+    return described.num_examples or None if described else None
 
 
 def _open(config: CorpusConfig) -> Any:
@@ -95,6 +109,16 @@ def _texts(rows: Iterator[dict[str, Any]], config: CorpusConfig) -> Iterator[str
         yield text
 
 
+def _next_shard(texts: Iterator[str]) -> list[str]:
+    """As many of the next texts as one shard takes, and not one more is asked for."""
+    shard: list[str] = []
+    num_letters = 0
+    while len(shard) < ROWS_PER_SHARD and num_letters < LETTERS_PER_SHARD and (text := next(texts, None)) is not None:
+        shard.append(text)
+        num_letters += len(text)
+    return shard
+
+
 def _next(rows: Iterator[dict[str, Any]], config: CorpusConfig) -> dict[str, Any] | None:
     try:
         return next(rows, None)
@@ -106,9 +130,9 @@ def _next(rows: Iterator[dict[str, Any]], config: CorpusConfig) -> dict[str, Any
         ) from error
 
 
-def _write_shard(texts: list[str], number: int, config: CorpusConfig, folder: Path) -> None:
+def _write_shard(texts: list[str], number: int, first_row: int, config: CorpusConfig, folder: Path) -> None:
     lines: dict[str, list[str]] = {part: [] for part in PARTS}
-    for row, text in enumerate(texts, start=number * ROWS_PER_SHARD):
+    for row, text in enumerate(texts, start=first_row):
         part = part_of(row // config.block_lines, config)
         lines[part].extend(" ".join(line.split()) for line in text.splitlines() if line.strip())
     for part, sentences in lines.items():

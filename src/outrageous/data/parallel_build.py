@@ -23,6 +23,7 @@ from outrageous.data.packed_pairs import SIDES, packed_file
 from outrageous.data.packing import packed_chunks, read_chunks, tokens_of, write_chunks, write_shard
 from outrageous.data.pair_texts import LEFT_OUT, Counts, read_pairs, shards_of_text, text_file, write_texts
 from outrageous.data.pairs import PairSource
+from outrageous.data.prepared import META
 from outrageous.data.wordpieces import Wordpieces, evenly, learn_wordpieces
 from outrageous.data.workers import for_each_file
 from outrageous.errors import UserError
@@ -55,16 +56,18 @@ def build_parallel(config: ParallelCorpusConfig, source: PairSource, folder: Pat
         for side in SIDES:
             files = {name: [_numbered(text, side) for text in texts[part, name]] for name in config.directions}
             _pack(files, packed_file(folder, part, side), side, counts[part], wordpieces.unk_id)
-    kept = {text_file(folder, part, name) for part in PARTS[1:] for name in config.directions}
-    for file in folder.iterdir():
-        if file.suffix not in (".arrow", ".model") and file not in kept:  # what the steps passed on, whole or not
-            file.unlink()
     return {
         **source.held_out(),
         "parts": counts,
         "wordpieces": {"size": len(wordpieces), "fingerprint": wordpieces.fingerprint},
         "sentencepiece": importlib.metadata.version("sentencepiece"),
     }
+
+
+def steps_to_pairs(config: ParallelCorpusConfig, folder: Path) -> list[Path]:
+    """Files that are not of the corpus: passed from step to step, or left half-written by a process that was killed."""
+    kept = {text_file(folder, part, name) for part in PARTS[1:] for name in config.directions} | {folder / META}
+    return [file for file in folder.iterdir() if file.suffix not in (".arrow", ".model") and file not in kept]
 
 
 def number_texts(text: Path, target: Path, side: str, direction: str, model: Path) -> None:

@@ -13,7 +13,7 @@ from outrageous.data.hub_pairs import HubPairs
 from outrageous.data.packed_pairs import SIDES, PackedPairs
 from outrageous.data.pair_texts import read_pairs, text_file
 from outrageous.data.pairs import PairFiles, PairSource, parse_directions
-from outrageous.data.parallel_build import build_parallel
+from outrageous.data.parallel_build import build_parallel, steps_to_pairs
 from outrageous.data.prepared import META, prepare_once
 from outrageous.data.wordpieces import Wordpieces
 from outrageous.errors import UserError
@@ -68,7 +68,11 @@ def prepare_parallel(config: ParallelCorpusConfig, folder: Path) -> ParallelCorp
     settings = {name: value for name, value in asdict(config).items() if name != "weights"}  # they shape no file
     identity = {**settings, **source.identity(), "format_version": FORMAT_VERSION}
     target = prepare_once(
-        folder, config.name, identity, lambda part: build_parallel(config, source, part), resumable=True
+        folder,
+        config.name,
+        identity,
+        lambda part: build_parallel(config, source, part),
+        lambda part: steps_to_pairs(config, part),
     )
     return _open(target, config)
 

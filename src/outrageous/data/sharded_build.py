@@ -12,6 +12,7 @@ from typing import Any
 
 from outrageous.config import CorpusConfig
 from outrageous.data.packing import PackedSentences, read_chunks, tokens_of, write_chunks
+from outrageous.data.prepared import META
 from outrageous.data.shards import count_shard, encode_shard, read_counts
 from outrageous.data.vocabulary import UNK, Vocabulary
 from outrageous.data.workers import for_each_file
@@ -45,14 +46,16 @@ def build_from_shards(config: CorpusConfig, parts: Parts, folder: Path) -> dict[
     for_each_file(encode_shard, tasks, vocabulary_file, title="Encoding")
     for part, shards in targets.items():
         write_chunks(folder / f"{part}.arrow", (chunk for shard in shards for chunk in read_chunks(shard)))
-    for file in folder.iterdir():
-        if file.suffix not in (".arrow", ".txt"):  # also what a process that was killed left half-written
-            file.unlink()
     return {
         "files_of_part": {part: list(files) for part, files in parts.items()},
         "vocabulary_size": len(vocabulary),
         "parts": {part: _count_part(folder / f"{part}.arrow", part, vocabulary) for part in parts},
     }
+
+
+def steps_to_shards(folder: Path) -> list[Path]:
+    """Files that are not of the corpus: passed from step to step, or left half-written by a process that was killed."""
+    return [file for file in folder.iterdir() if file.suffix not in (".arrow", ".txt") and file.name != META]
 
 
 def _count(files: dict[str, Path], folder: Path) -> tuple[Counter[str], int]:

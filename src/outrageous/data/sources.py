@@ -12,8 +12,9 @@ from outrageous.data.build import build_corpus
 from outrageous.data.hashes import sha256_of
 from outrageous.data.hub import fetch
 from outrageous.data.news import NEWS_FILE, fetch_news
-from outrageous.data.one_billion_word import NAME, check_published
-from outrageous.data.sharded_build import Parts, build_from_shards
+from outrageous.data.one_billion_word import NAME, check_counts, check_files, is_published
+from outrageous.data.prepared import Steps
+from outrageous.data.sharded_build import Parts, build_from_shards, steps_to_shards
 from outrageous.data.text import find_files
 from outrageous.errors import UserError
 
@@ -25,12 +26,12 @@ class Recipe:
     Attributes:
         identity: plain values that say all of what is made: settings, and the bytes of the files.
         build: makes it in the folder that it is given, and returns its counts.
-        resumable: build goes on with what an interrupted call left there.
+        steps: of a build that goes on with what an interrupted call left there; as `prepare_once` takes it.
     """
 
     identity: dict[str, Any]
     build: Callable[[Path], dict[str, Any]]
-    resumable: bool
+    steps: Steps | None = None
 
 
 def find_recipe(config: CorpusConfig, folder: Path, given_vocabulary: bool) -> Recipe:
@@ -49,7 +50,7 @@ def find_recipe(config: CorpusConfig, folder: Path, given_vocabulary: bool) -> R
 def _lines(config: CorpusConfig, folder: Path) -> Recipe:
     files = find_files(config.path)
     identity = _settings(config) | {"path": sha256_of(files, folder)}
-    return Recipe(identity, lambda part: build_corpus(config, files, part), resumable=False)
+    return Recipe(identity, lambda part: build_corpus(config, files, part))
 
 
 def _shards(config: CorpusConfig, folder: Path, given_vocabulary: bool) -> Recipe:
@@ -64,12 +65,16 @@ def _shards(config: CorpusConfig, folder: Path, given_vocabulary: bool) -> Recip
         raise
 
     def build(part: Path) -> dict[str, Any]:
+        published = is_published(config, list(parts["test"].values()))
+        if published:
+            check_files(parts["train"])
         meta = build_from_shards(config, parts, part)
-        check_published(config, list(parts["test"].values()), meta, given_vocabulary)
+        if published:
+            check_counts(config, meta, given_vocabulary)
         return meta
 
     hashes = {setting: sha256_of(parts[part], folder) for setting, part in paths.items()}
-    return Recipe(_settings(config) | hashes, build, resumable=True)
+    return Recipe(_settings(config) | hashes, build, steps_to_shards)
 
 
 def _hub(config: CorpusConfig, folder: Path) -> Recipe:
@@ -78,14 +83,14 @@ def _hub(config: CorpusConfig, folder: Path) -> Recipe:
     identity = _settings(config)
     if Path(config.path).is_dir():
         identity["path"] = sha256_of(find_files(f"{config.path}/**"), folder)
-    return Recipe(identity, lambda part: build_from_shards(config, fetch(config, part), part), resumable=True)
+    return Recipe(identity, lambda part: build_from_shards(config, fetch(config, part), part), steps_to_shards)
 
 
 def _news(config: CorpusConfig, folder: Path) -> Recipe:
     def build(part: Path) -> dict[str, Any]:
         return build_corpus(config, {NEWS_FILE: fetch_news(config.path, part)}, part)
 
-    return Recipe(_settings(config), build, resumable=False)
+    return Recipe(_settings(config), build)
 
 
 def _settings(config: CorpusConfig) -> dict[str, Any]:
