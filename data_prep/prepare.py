@@ -75,8 +75,12 @@ def fetch(source: Source, archives: Path, mirror: str | None) -> Path:
 
 @contextlib.contextmanager
 def only_one_at_work(root: Path) -> Iterator[None]:
-    """Holds the folder's lock, which goes with the process. Raises UserError when another process has it."""
-    root.mkdir(parents=True, exist_ok=True)
+    """Holds the folder's lock, which goes with the process. Raises UserError when another process has it, or where
+    there can be no such folder."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the folder --to {root}: {error.strerror or error}; name another one") from error
     holder = root / ".lock.pid"
     try:
         with FileLock(root / ".lock", timeout=0):

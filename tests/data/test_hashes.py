@@ -33,6 +33,15 @@ def test_a_large_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert sha256_of(files, folder)[1] == ["l", sha256(b"other").hexdigest()]
 
 
+def test_a_folder_that_cannot_be_written_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As corpora are that others share; here a file stands in its way, which stops root too."""
+    monkeypatch.setattr(hashes, "REMEMBERED", 1)
+    (tmp_path / "file").write_text("text")
+    assert sha256_of({"file": tmp_path / "file"}, tmp_path / "file" / "corpora") == [
+        ["file", sha256(b"text").hexdigest()]
+    ]
+
+
 def test_a_damaged_memory_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hashes, "REMEMBERED", 1)
     (tmp_path / "file").write_text("text")

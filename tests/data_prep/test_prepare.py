@@ -200,6 +200,11 @@ def test_a_second_process_is_turned_away_with_the_pid_of_the_first(
     assert get_lm1b() == 0  # a killed process holds no lock
 
 
+def test_a_file_in_place_of_the_folder_is_one_clear_message(failing: Callable[..., str], tmp_path: Path) -> None:
+    (tmp_path / "downloads").write_text("not a folder")
+    assert f"cannot make the folder --to {tmp_path / 'downloads'}: File exists; name another one" in failing()
+
+
 def test_the_pair_is_asked_of_wmt14_only(get_lm1b: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         get_lm1b("--pair", "en-de")

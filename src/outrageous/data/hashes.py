@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -27,16 +29,23 @@ def sha256_of(files: dict[str, Path], folder: Path) -> list[list[str]]:
         hashed = dict(zip(new, pool.map(lambda name: file_sha256(files[name]), new), strict=True))
     remembered = {stamps[name]: hashed[name] for name in new if files[name].stat().st_size >= REMEMBERED}
     if remembered:
-        folder.mkdir(parents=True, exist_ok=True)
-        part = folder / f"{FILE}.part"
-        part.write_text(json.dumps(known | remembered, indent=1), encoding="utf-8")
-        part.replace(folder / FILE)
+        _write(folder / FILE, known | remembered)
     return [[name, hashed.get(name) or known[stamp]] for name, stamp in stamps.items()]
 
 
 def _stamp(file: Path) -> str:
     status = file.stat()
     return f"{file.absolute()} {status.st_size} {status.st_mtime_ns}"
+
+
+def _write(file: Path, hashes: dict[str, str]) -> None:
+    part = file.with_name(f"{file.name}.{os.getpid()}")  # several processes may be at it
+    with contextlib.suppress(
+        OSError
+    ):  # corpora that somebody else prepared, which may be read only: hash again next time
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(json.dumps(hashes, indent=1), encoding="utf-8")
+        part.replace(file)
 
 
 def _read(file: Path) -> dict[str, Any]:

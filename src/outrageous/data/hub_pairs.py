@@ -68,7 +68,10 @@ class HubPairs:
                 dataset = load_dataset(self._path, self._hub.subset, split="train", revision=self._hub.revision)
         except (DatasetsError, OSError, ValueError) as error:
             reason = str(error).strip().split("\n")[0]
-            raise Unfinished(f"cannot load {wanted}: {reason or type(error).__name__}") from error
+            raise Unfinished(
+                f"cannot load {wanted}: {reason or type(error).__name__}. Where the hub is not to be reached, "
+                "data_prep/README.md says what stands in for WMT'14"
+            ) from error
         if "translation" not in dataset.column_names:
             raise UserError(f"{wanted} has no column `translation` but {', '.join(dataset.column_names)}")
         if len(dataset) != self._hub.num_pairs:
@@ -106,7 +109,8 @@ class HubPairs:
                 targets = _lines(Path(dataset.get_reference_files(f"{source}-{target}")[0]))
             except (SystemExit, OSError) as error:  # sacrebleu exits where what it has downloaded is damaged
                 raise Unfinished(
-                    f"cannot get sacrebleu's set {name}: {error}; its folder is ~/.sacrebleu, or what SACREBLEU names"
+                    f"cannot get sacrebleu's set {name}: {error}; its folder is ~/.sacrebleu, or what SACREBLEU names, "
+                    "and `make data-wmt14` puts it there"
                 ) from error
             if not len(sources) == len(targets) == num_pairs:
                 raise UserError(

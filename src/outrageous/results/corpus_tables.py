@@ -37,11 +37,15 @@ def corpus_markdown(content: dict[str, Any]) -> str:
             markdown_table(["words", "text, GB", "seconds", "words/s", "memory, GB"], rows),
             _fit(words, seconds),
             f"Batches of {batches['words_per_batch']:,} words from the largest, one process: "
-            f"{batches['words_per_second']:,.0f} words/s (median of {batches['num_epochs']} passes); the first "
+            f"{batches['words_per_second']:,.0f} words/s ({_passes(batches['num_epochs'])}); the first "
             f"{batches['seconds_to_first']:.1f} s after the start of the process; at most "
             f"{batches['memory'] / 1e9:.2f} GB resident.\n",
         ]
     )
+
+
+def _passes(number: int) -> str:
+    return "one pass" if number == 1 else f"median of {number} passes"
 
 
 def _fit(words: list[int], seconds: list[float]) -> str:
