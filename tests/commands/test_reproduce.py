@@ -154,7 +154,7 @@ def test_seeds_that_are_no_numbers_are_refused(capsys: pytest.CaptureFixture[str
 def test_no_experiment_fits_an_unknown_sweep() -> None:
     with pytest.raises(UserError, match="choose one of figure_2_left"):
         plan_jobs("figure_9", "smoke", [0], [])
-    with pytest.raises(UserError, match="table_4 is about translation, which is not reproduced yet"):
+    with pytest.raises(UserError, match="table_4 is of Google's own pairs, which are not public"):
         plan_jobs("table_4", "smoke", [0], [])
 
 

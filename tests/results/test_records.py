@@ -25,7 +25,7 @@ def test_written_and_read_again(make_record: MakeRecord, tmp_path: Path) -> None
         ({"metrics": {"test_perplexity": float("nan")}}, "metric test_perplexity is nan"),
         ({"metrics": {"test_perplexity": 3.0, "cv_load": float("inf")}}, "metric cv_load is inf"),
         ({"metrics": {"dev_perplexity": 3.0}}, "metrics lack test_perplexity"),
-        ({"scale": "huge"}, "scale 'huge' is none of smoke, pocket, paper"),
+        ({"scale": "huge"}, "scale 'huge' is none of smoke, pocket, workstation, paper"),
         ({"started_at": "yesterday"}, "started_at 'yesterday' is not ISO 8601"),
         ({"started_at": "2026-01-31T12:00:00"}, "offset from UTC"),
     ],
