@@ -35,7 +35,7 @@ audit: $(READY) ## count every model of tables 1 to 5, 7 and 8 and write the siz
 report: $(READY) ## draw tables and figures again from the committed records
 	.venv/bin/python -m outrageous.commands.report
 
-bench: $(READY) ## measure one MoE layer beside other packages', and against the number of experts (some 40 minutes on an idle machine, by estimate)
+bench: $(READY) ## measure one MoE layer beside other packages', and against the number of experts (some 25 minutes on an idle machine)
 	$(INSTALL) --quiet --editable '.[dev,bench]'
 	.venv/bin/python -m outrageous.commands.bench layer --save
 	.venv/bin/python -m outrageous.commands.bench cost --save
