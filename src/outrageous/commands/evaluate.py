@@ -34,6 +34,7 @@ ConfigStore.instance().store(name="evaluate_config", node=EvaluateConfig)
 
 @hydra_command("evaluate")
 def main(config: DictConfig) -> None:
+    """Prints each figure on a line of its own. Raises UserError: what was given is not for this kind of model."""
     # Imported here, so that --help answers at once.
     from outrageous.training.checkpoints import KEY, read_checkpoint
     from outrageous.training.evaluation import evaluate

@@ -14,6 +14,7 @@ register()
 
 @hydra_command("train")
 def main(config: DictConfig) -> None:
+    """Trains, or starts the processes that do; prints the figures and where they are."""
     run_config = to_run_config(config)
 
     # Imported here, so that --help and most mistakes are answered at once.

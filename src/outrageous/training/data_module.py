@@ -1,70 +1,87 @@
 """Loaders over a prepared corpus, for Lightning."""
 
+from abc import abstractmethod
+from typing import Any, Generic, TypedDict, TypeVar
+
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
 from outrageous.config import TrainerConfig
-from outrageous.data.batching import Batch, BudgetBatchSampler, make_loader
+from outrageous.data.batch_sampler import BatchSampler
+from outrageous.data.batching import Batch, make_loader
 from outrageous.data.corpus import Corpus
-from outrageous.data.packing import PackedSentences
+from outrageous.data.parallel_corpus import ParallelCorpus
+
+C = TypeVar("C", Corpus, ParallelCorpus)
+B = TypeVar("B")  # what its loaders give
 
 
-class SentenceDataModule(pl.LightningDataModule):
+class Sharing(TypedDict):
+    """Which part of each batch is for this process, and whether it goes on to a GPU; as makers of loaders take it."""
+
+    rank: int
+    world_size: int
+    pin_memory: bool
+
+
+class CorpusDataModule(pl.LightningDataModule, Generic[C, B]):
     """Training batches in an order drawn from (seed, epoch), from where the trainer stands; dev and test by length."""
 
-    def __init__(self, corpus: Corpus, trainer: TrainerConfig, seed: int) -> None:
+    def __init__(self, corpus: C, trainer: TrainerConfig, seed: int) -> None:
         super().__init__()
-        self.corpus, self.config, self.seed = corpus, trainer, seed
+        self.corpus: C = corpus
+        self.config, self.seed = trainer, seed
+
+    @abstractmethod
+    def _training_loader(self, sharing: Sharing) -> DataLoader[B]:
+        """From the start of an epoch."""
+
+    @abstractmethod
+    def _eval_loader(self, part: str, sharing: Sharing) -> DataLoader[B]:
+        """Of dev or test."""
 
     def num_predicted_tokens(self, part: str) -> int:
-        sentences: PackedSentences = getattr(self.corpus, part)
-        return sentences.num_predicted_tokens
+        """Of train, dev or test, `</s>` included."""
+        number: int = getattr(self.corpus, part).num_predicted_tokens
+        return number
 
-    def train_dataloader(self) -> DataLoader[Batch]:
-        loader = make_loader(
-            self.corpus.train,
-            self.config.words_per_batch,
-            shuffle=True,
-            seed=self.seed,
-            rank=self._rank,
-            world_size=self._world_size,
-            pin_memory=self._on_gpu,
-        )
-        assert isinstance(loader.sampler, BudgetBatchSampler)
+    def train_dataloader(self) -> DataLoader[B]:
+        """From the batch that comes next."""
+        loader = self._training_loader(self._sharing())
         if self.trainer is not None:  # one step is one batch, and each epoch has the same number of them
-            loader.sampler.start_batch = self.trainer.global_step % len(loader.sampler)
+            sampler = _sampler(loader)
+            sampler.start_batch = self.trainer.global_step % len(sampler)
         return loader
 
     def padding_fraction(self) -> float:
-        """Share of the places of all training batches that are padding."""
-        sampler = self.train_dataloader().sampler
-        assert isinstance(sampler, BudgetBatchSampler)
-        return sampler.padding_fraction()
+        """Share of the places of all training batches of the first epoch that are padding."""
+        return _sampler(self._training_loader(self._sharing())).padding_fraction()
 
-    def val_dataloader(self) -> DataLoader[Batch]:
-        return self._eval_loader(self.corpus.dev)
+    def val_dataloader(self) -> DataLoader[B]:
+        """All of dev."""
+        return self._eval_loader("dev", self._sharing())
 
-    def test_dataloader(self) -> DataLoader[Batch]:
-        return self._eval_loader(self.corpus.test)
+    def test_dataloader(self) -> DataLoader[B]:
+        """All of test."""
+        return self._eval_loader("test", self._sharing())
 
-    def _eval_loader(self, sentences: PackedSentences) -> DataLoader[Batch]:
-        return make_loader(
-            sentences,
-            self.config.eval_words_per_batch,
-            shuffle=False,
-            pin_memory=self._on_gpu,
-            rank=self._rank,
-            world_size=self._world_size,
-        )
+    def _sharing(self) -> Sharing:
+        if self.trainer is None:
+            return Sharing(rank=0, world_size=1, pin_memory=False)
+        on_gpu = self.trainer.strategy.root_device.type == "cuda"
+        return Sharing(rank=self.trainer.global_rank, world_size=self.trainer.world_size, pin_memory=on_gpu)
 
-    @property
-    def _rank(self) -> int:
-        return 0 if self.trainer is None else self.trainer.global_rank
 
-    @property
-    def _world_size(self) -> int:
-        return 1 if self.trainer is None else self.trainer.world_size
+class SentenceDataModule(CorpusDataModule[Corpus, Batch]):
+    """Of sentences; budgets are predicted words."""
 
-    @property
-    def _on_gpu(self) -> bool:
-        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+    def _training_loader(self, sharing: Sharing) -> DataLoader[Batch]:
+        return make_loader(self.corpus.train, self.config.words_per_batch, shuffle=True, seed=self.seed, **sharing)
+
+    def _eval_loader(self, part: str, sharing: Sharing) -> DataLoader[Batch]:
+        return make_loader(getattr(self.corpus, part), self.config.eval_words_per_batch, shuffle=False, **sharing)
+
+
+def _sampler(loader: DataLoader[Any]) -> BatchSampler:
+    assert isinstance(loader.sampler, BatchSampler)
+    return loader.sampler
