@@ -67,6 +67,12 @@ def test_each_pair_has_its_claim(check: Callable[..., list[Claim]]) -> None:
     assert all(claim.statement.startswith(start) for claim, start in zip(claims, starts, strict=True))
 
 
+def test_translation_with_experts_is_set_against_translation_without(check: Callable[..., list[Claim]]) -> None:
+    claims = check(mt_moe_0_en_de=[50.0, 50.2], mt_moe_32_en_de=[49.0, 49.1], mt_moe_0_en_fr=[30.0, 30.2])
+    verdicts = {claim.table: claim.verdict for claim in claims if claim.statement.startswith("mt_moe_32")}
+    assert verdicts == {"table_2": NOT_RUN, "table_3": HOLDS}
+
+
 def test_one_seed_and_no_records_give_no_verdict(check: Callable[..., list[Claim]]) -> None:
     assert {claim.verdict for claim in check()} == {NOT_RUN}
     claim = check(moe_4=[80.0, 80.1], moe_32=[60.0])[1]
@@ -80,7 +86,7 @@ def test_markdown_names_its_command_scale_and_verdicts(check: Callable[..., list
     assert "pocket scale" in text
     assert text.count("| 7 |") == 8
     assert text.count("| 6 |") == 3
-    assert text.count("**not run**") == 10
+    assert text.count("**not run**") == 12
     assert text.count("**holds**") == 1
 
 
