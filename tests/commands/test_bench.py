@@ -36,6 +36,24 @@ def test_batching(tiny_corpus: list[str], capsys: pytest.CaptureFixture[str]) ->
     assert 0 <= float(figures["padding"]) < 0.2
 
 
+def test_steps_with_experts_spread_over_processes(
+    tiny_corpus: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = ["sharding", "lm/moe_32", *settings(tiny_corpus), "--scale", "smoke", "--rounds", "2", "--save"]
+    assert main(arguments) == 0
+    folder = tmp_path / "results" / "benchmarks"
+    rows = json.loads((folder / "sharding.json").read_text())["figures"]["rows"]
+    ways = [(row["spread"], row["processes"], row["threads"]) for row in rows]
+    assert ways == [(False, 1, 1), (True, 1, 1), (False, 1, 2), (True, 2, 1)]
+    assert all(row["words_per_second"] > 0 for row in rows)
+    assert [row["ratio"] for row in rows if not row["spread"]] == [1, 1]
+    # Nothing is sent by one process alone; two wait for each other some of the time, and not all of it.
+    assert [row["in_calls"] for row in rows[:3]] == [0, 0, 0]
+    assert 0 < rows[3]["in_calls"] < 1
+    assert (folder / "sharding.md").read_text() in capsys.readouterr().out
+
+
 def test_steps_of_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["step"])

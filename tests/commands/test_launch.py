@@ -51,6 +51,26 @@ def test_several_machines_are_left_to_torchrun() -> None:
         must_launch(trainer("trainer=expert_parallel", "trainer.devices=4", "trainer.num_nodes=2"))
 
 
+def test_a_sweep_under_torchrun_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    several = trainer("trainer=expert_parallel", "trainer.devices=2")
+    assert must_launch(several, in_sweep=True)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    with pytest.raises(UserError, match=r"a sweep .* give the command without torchrun"):
+        must_launch(several, in_sweep=True)
+
+
+def test_restarts_that_would_hang_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    several = trainer("trainer=expert_parallel", "trainer.devices=2")
+    for name, value in (("RUN_ID", "1"), ("MAX_RESTARTS", "0"), ("USE_AGENT_STORE", "True")):
+        monkeypatch.setenv(f"TORCHELASTIC_{name}", value)
+    assert not must_launch(several)
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "3")
+    with pytest.raises(UserError, match=r"--max-restarts 3: .* TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"):
+        must_launch(several)
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "False")
+    assert not must_launch(several)
+
+
 def test_every_process_is_given_the_settings(run_script: Callable[[str], None], tmp_path: Path) -> None:
     run_script("pathlib.Path(sys.argv[1], f'here_{rank}').touch()")
     assert {file.name for file in tmp_path.glob("here_*")} == {"here_0", "here_1"}

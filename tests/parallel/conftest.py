@@ -5,7 +5,7 @@ import os
 import sys
 import traceback
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,11 @@ Together = Callable[..., list[Any]]
 
 @pytest.fixture
 def together(tmp_path: Path) -> Together:
-    """A function that calls another, function(processes), in each of `size` forked processes; returns the results."""
+    """A function that calls another, function(processes), in each of `size` forked processes; returns the results,
+    but for those that are `killed`."""
     context = multiprocessing.get_context("fork")
 
-    def call(function: Callable[[Processes], Any], size: int) -> list[Any]:
+    def call(function: Callable[[Processes], Any], size: int, killed: Collection[int] = ()) -> list[Any]:
 
         def child(rank: int) -> None:
             # As torchrun leaves it to its children.
@@ -33,7 +34,8 @@ def together(tmp_path: Path) -> Together:
             try:
                 dist.init_process_group("gloo", f"file://{store}", rank=rank, world_size=size)
                 torch.save(function(Processes(rank, size)), tmp_path / f"{rank}.pt")
-                dist.barrier()  # nobody leaves while another still waits for it
+                if not killed:
+                    dist.barrier()  # nobody leaves while another still waits for it
             except BaseException:
                 (tmp_path / f"{rank}.txt").write_text(traceback.format_exc())
                 raise
@@ -46,7 +48,8 @@ def together(tmp_path: Path) -> Together:
             process.join()
         errors = [path.read_text() for path in sorted(tmp_path.glob("*.txt"))]
         assert not errors, "\n".join(errors)
-        return [torch.load(tmp_path / f"{rank}.pt", weights_only=False) for rank in range(size)]
+        results = [tmp_path / f"{rank}.pt" for rank in range(size) if rank not in killed]
+        return [torch.load(path, weights_only=False) for path in results]
 
     torch.set_num_threads(1)  # children of a process with more would wait for threads that they do not have
     return call

@@ -1,5 +1,8 @@
 """A whole run by several processes leaves what a run by one leaves, and goes on with any number of them."""
 
+import os
+import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from outrageous.commands.compose import run_config
+from outrageous.commands.compose import any_config
 from outrageous.errors import UserError
 from outrageous.parallel.checkpoint_folders import put_back
 from outrageous.parallel.processes import Processes
@@ -16,13 +19,13 @@ from outrageous.training.checkpoints import read_checkpoint
 from outrageous.training.run import run
 from outrageous.training.supervised_module import SupervisedModule
 
-Together = Callable[[Callable[[Processes], Any], int], list[Any]]
+Together = Callable[..., list[Any]]
 # Lightning cannot know that the batches go on where they stopped.
 pytestmark = pytest.mark.filterwarnings("ignore:.*your dataloader is not resumable")
 
 # Twelve steps, of which the run that is broken off loses two. Everything random takes part.
 STEPS = ["trainer.max_steps=12", "trainer.validate_every=5", "model.dropout=0.2"]
-FLAT = ["experiment=lm/moe_32", "model.moe.num_experts=5", *STEPS]
+FLAT = ["model.moe.num_experts=5", *STEPS]
 SHARDED = [
     *("experiment=lm/moe_256_h", "model.moe.num_experts=12", "model.moe.num_groups=4", "optim=factored_adam"),
     *("model.moe.d_hidden=[6]", "trainer.sharded_checkpoints=true", *STEPS),
@@ -30,12 +33,18 @@ SHARDED = [
 
 
 @pytest.fixture
-def train(together: Together, tiny_corpus: list[str]) -> Callable[..., Record]:
+def corpora(tiny_corpus: list[str], tiny_pairs: list[str]) -> dict[str, list[str]]:
+    """Settings of a run on each."""
+    return {"text": ["experiment=lm/moe_32", *tiny_corpus], "pairs": tiny_pairs}
+
+
+@pytest.fixture
+def train(together: Together) -> Callable[..., Record]:
     """A function that runs some settings in several processes; in step `end_in` the last of them ends them all."""
 
     def call(runs: Path, settings: list[str], size: int, end_in: int | None = None) -> Record:
         def one(processes: Processes) -> None:
-            config = run_config([*settings[:1], *tiny_corpus, *settings[1:], f"paths.runs={runs}", *several])
+            config = any_config([*settings, f"paths.runs={runs}", *several])
             with pytest.MonkeyPatch.context() as patch:
                 if end_in is not None:
                     patch.setattr(SupervisedModule, "training_step", ending_in(end_in))
@@ -76,34 +85,49 @@ def assert_alike(runs: Path, record: Record, whole: Path, expected: Record) -> N
         ours["optimizer_states"][0]["state"], theirs["optimizer_states"][0]["state"], rtol=1e-2, atol=1e-4
     )
     assert record.metrics == pytest.approx(expected.metrics, rel=1e-4)
-    assert [point.step for point in record.curve] == [5, 10, 12]
+    assert [point.step for point in record.curve] == [point.step for point in expected.curve]
     assert record.words_trained == expected.words_trained
     assert (record.parameters, record.total_parameters) == (expected.parameters, expected.total_parameters)
 
 
 @pytest.mark.parametrize(
-    ("settings", "before", "after"),
-    [(FLAT, 2, 3), (SHARDED, 3, 2)],
-    ids=["flat, one file", "hierarchical, factored, experts in a folder"],
+    ("corpus", "settings", "before", "afters"),
+    [
+        ("text", FLAT, 2, (1, 3, 4)),
+        ("text", SHARDED, 3, (2,)),
+        ("pairs", [*STEPS, "trainer.words_per_batch=200"], 2, (3,)),
+    ],
+    ids=["flat, one file", "hierarchical, factored, experts in a folder", "translation"],
 )
 def test_a_run_broken_off_goes_on_with_another_number_of_processes(
-    train: Callable[..., Record], settings: list[str], before: int, after: int, tmp_path: Path
+    train: Callable[..., Record],
+    corpora: dict[str, list[str]],
+    corpus: str,
+    settings: list[str],
+    before: int,
+    afters: tuple[int, ...],
+    tmp_path: Path,
 ) -> None:
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    settings = [*corpora[corpus], *settings]
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
     expected = train(whole, settings, size=1)
-    train(parts, settings, size=before, end_in=8)
-    assert read_checkpoint(next(parts.rglob("last.ckpt")))["global_step"] == 5
-    record = train(parts, settings, size=after)
-    assert_alike(parts, record, whole, expected)
-    folders = [path.name.split(".")[:2] for path in parts.rglob("*.experts.*") if path.is_dir()]
-    assert sorted(folders) == ([["best", "experts"], ["last", "experts"]] if settings is SHARDED else [])
+    assert [point.step for point in expected.curve] == [5, 10, 12]
+    train(broken, settings, size=before, end_in=8)
+    assert read_checkpoint(next(broken.rglob("last.ckpt")))["global_step"] == 5
+    for after in afters:
+        parts = tmp_path / f"by {after}"
+        shutil.copytree(broken, parts)
+        assert_alike(parts, train(parts, settings, size=after), whole, expected)
+        folders = [path.name.split(".")[:2] for path in parts.rglob("*.experts.*") if path.is_dir()]
+        is_sharded = "trainer.sharded_checkpoints=true" in settings
+        assert sorted(folders) == ([["best", "experts"], ["last", "experts"]] if is_sharded else [])
 
 
 def test_a_gradient_that_is_not_finite_on_one_process_stops_all(
-    together: Together, tiny_corpus: list[str], tmp_path: Path
+    together: Together, corpora: dict[str, list[str]], tmp_path: Path
 ) -> None:
     def one(processes: Processes) -> str:
-        config = run_config([*FLAT[:1], *tiny_corpus, *FLAT[1:], f"paths.runs={tmp_path}", *several])
+        config = any_config([*corpora["text"], *FLAT, f"paths.runs={tmp_path}", *several])
         after_backward = SupervisedModule.on_after_backward
 
         def spoil(self: SupervisedModule) -> None:
@@ -125,12 +149,39 @@ def test_a_gradient_that_is_not_finite_on_one_process_stops_all(
     assert messages[0].startswith("the gradient's norm is nan at step 3")
 
 
-def test_more_processes_than_experts_are_refused(together: Together, tiny_corpus: list[str], tmp_path: Path) -> None:
+def test_a_killed_process_ends_the_others_and_nothing_is_lost_but_the_steps_since_the_last_checkpoint(
+    together: Together, corpora: dict[str, list[str]], tmp_path: Path
+) -> None:
+    settings = [*corpora["text"], *FLAT, "trainer=expert_parallel", "trainer.devices=2", f"paths.runs={tmp_path}"]
+
+    def one(processes: Processes) -> list[str]:
+        training_step = SupervisedModule.training_step
+
+        def killed(self: SupervisedModule, batch: Any, batch_idx: int) -> Any:
+            if processes.rank == 1 and self.global_step == 7:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return training_step(self, batch, batch_idx)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(SupervisedModule, "training_step", killed)
+            with pytest.raises(UserError) as caught:
+                run(any_config(settings), row=None)
+        return [str(caught.value), *caught.value.__notes__]
+
+    ((message, note),) = together(one, 2, killed=[1])
+    assert message.startswith("lost another process of this run, which has ended or does not answer")
+    assert note.startswith("the same command goes on from step 5")
+    assert read_checkpoint(next(tmp_path.rglob("last.ckpt")))["global_step"] == 5
+
+
+def test_more_processes_than_experts_are_refused(
+    together: Together, corpora: dict[str, list[str]], tmp_path: Path
+) -> None:
     def one(processes: Processes) -> str:
         with pytest.raises(UserError) as caught:
-            run(run_config([*settings, f"paths.runs={tmp_path}"]), row=None)
+            run(any_config([*settings, f"paths.runs={tmp_path}"]), row=None)
         return str(caught.value)
 
     few = ["model.moe.num_experts=1", "model.moe.gate.k=1", "trainer=expert_parallel", "trainer.devices=2"]
-    settings = [FLAT[0], *tiny_corpus, *few]
+    settings = [*corpora["text"], *few]
     assert "1 experts (or groups of them) cannot be spread over 2 processes" in together(one, 2)[0]

@@ -26,7 +26,7 @@ def test_bytes_and_calls_are_as_predicted(
     together: Callable[[Callable[[Processes], Any], int], list[Any]], kind: str, size: int
 ) -> None:
     config = run_config(EXPERIMENTS[kind])
-    counts = together(lambda processes: count_step(config, VOCABULARY, WORDS, processes), size)
+    counts = together(lambda processes: count_step(processes, config, VOCABULARY, WORDS), size)
     predicted = predict_traffic(LanguageModel(config.model, VOCABULARY), WORDS, size)
     for count in counts:
         assert (count.exchanges, count.sums) == (predicted.exchanges, predicted.sums)

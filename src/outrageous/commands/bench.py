@@ -9,10 +9,11 @@ python -m outrageous.commands.bench decoding                       translations:
 python -m outrageous.commands.bench data                           corpora prepared and read: three sizes, up to 1.7 GB
 python -m outrageous.commands.bench vocabulary                     a step with 793,471 words, by the tables' optimizer
 python -m outrageous.commands.bench scaling                        bytes between processes, and steps they predict
+python -m outrageous.commands.bench sharding                       steps with experts spread over processes, alternately
 
 Prints medians and ratios; --save also writes them to results/benchmarks/, with commit, versions and hardware. Further
-arguments with = are settings: for batching and step as outrageous-train takes them, for the others sizes, such as
-experts=4,32 tokens=2048,8192 d_model=512 d_hidden=1024 k=4.
+arguments with = are settings: for batching, step and sharding as outrageous-train takes them, for the others sizes,
+such as experts=4,32 tokens=2048,8192 d_model=512 d_hidden=1024 k=4.
 
 `data` needs 7 GB under outputs/ while it runs, and took nine minutes on two cores; `vocabulary` needs 16 GB of memory
 and took seven. Smaller: data words=2000000,4000000,8000000 types=50000; vocabulary types=50000 tokens=512.
@@ -28,7 +29,7 @@ from typing import Any
 from outrageous.commands.bench_corpora import bench_data, bench_vocabulary
 from outrageous.commands.bench_decoding import bench_decoding
 from outrageous.commands.bench_layers import bench_cost, bench_layer, bench_memory
-from outrageous.commands.bench_scaling import bench_scaling
+from outrageous.commands.bench_scaling import bench_scaling, bench_sharding
 from outrageous.commands.bench_sizes import as_json, save
 from outrageous.commands.errors import one_clear_message
 from outrageous.errors import UserError
@@ -43,6 +44,7 @@ ROUNDS = {
     "data": 1,
     "vocabulary": 3,
     "scaling": 1,
+    "sharding": 60,
 }
 
 
@@ -55,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--scale", default="pocket", help="a file under conf/scale (default: pocket)")
     rounds = ", ".join(f"{number} for {what}" for what, number in ROUNDS.items())
     parser.add_argument("--rounds", type=int, help=f"turns of each, or epochs (default: {rounds})")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1); for sharding of each process")
     parser.add_argument("--save", action="store_true", help="write to results/benchmarks/ too")
     arguments = parser.parse_intermixed_args(argv)
     if arguments.rounds is None:
@@ -76,6 +78,7 @@ def main(argv: list[str] | None = None) -> int:
         "data": bench_data,
         "vocabulary": bench_vocabulary,
         "scaling": bench_scaling,
+        "sharding": bench_sharding,
     }[arguments.what]
     content = _origin(arguments, sys.argv[1:] if argv is None else argv)
     files = measure(content, arguments, experiments, settings)

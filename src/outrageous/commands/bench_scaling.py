@@ -1,10 +1,11 @@
-"""Benchmark of training on several devices: returns the files to save, and prints what they say."""
+"""Benchmarks of training on several devices: each returns the files to save, and prints what they say."""
 
 import argparse
 from dataclasses import asdict
 from typing import Any
 
 from outrageous.commands.bench_sizes import as_json, read_sizes
+from outrageous.errors import UserError
 
 COUNTED = ("lm/moe_256", "lm/moe_256_h")
 PREDICTED = (
@@ -75,3 +76,22 @@ def _predictions(experiment: str, devices: list[int], device: Any) -> list[dict[
             }
         )
     return rows
+
+
+def bench_sharding(
+    content: dict[str, Any], arguments: argparse.Namespace, experiments: list[str], settings: list[str]
+) -> dict[str, bytes]:
+    """What spreading experts over processes costs on one, and gains on several."""
+    from outrageous.commands.compose import run_config
+    from outrageous.results.sharding_table import sharding_markdown
+    from outrageous.training.sharding_benchmark import measure_sharding
+
+    if len(experiments) > 1:
+        raise UserError(f"sharding: one experiment, not {' '.join(experiments)}")
+    name = experiments[0] if experiments else "lm/moe_256"
+    overrides = [f"scale={arguments.scale}", "trainer=expert_parallel", "trainer.devices=2", *settings]
+    config = run_config([f"experiment={name}", *overrides])
+    content["figures"] = {"scale": arguments.scale} | measure_sharding(config, arguments.threads, arguments.rounds)
+    text = sharding_markdown(content)
+    print(text, end="")
+    return {"sharding.json": as_json(content), "sharding.md": text.encode()}

@@ -28,6 +28,12 @@ _CHANGE_NO_RESULT = {
     *("trainer.devices", "trainer.num_nodes", "trainer.timeout", "trainer.sharded_checkpoints"),
 }
 
+# Schemas and resolvers, made known to Hydra where this is imported: in a process too that one of its launchers starts.
+for _task, _schema in {"language": RunConfig, "translation": TranslationRunConfig}.items():
+    ConfigStore.instance().store(group="task", name=_task, node=_schema, package="_global_")
+OmegaConf.register_new_resolver("mul", lambda a, b: a * b, replace=True)
+OmegaConf.register_new_resolver("underscored", lambda names: "_".join(names).replace("-", "_"), replace=True)
+
 
 def hydra_command(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
     """Makes a function of the settings a command: Hydra composes them from conf/<config_name>.yaml and the command
@@ -54,6 +60,8 @@ def settings_errors(overrides: list[str]) -> Iterator[None]:
     try:
         yield
     except MissingConfigException as error:
+        if "submitit" in (missing := str(error.missing_cfg_file)):
+            raise UserError(f"{missing} needs another package: pip install -e '.[slurm]'") from error
         raise UserError(f"there is no {error.missing_cfg_file}; outrageous-train --help lists what there is") from error
     except OverrideParseException as error:
         raise UserError(f"cannot read {error.override!r}: settings are written KEY=VALUE") from error
@@ -76,14 +84,6 @@ def _first_line(error: BaseException) -> str:
     return str(error).strip().split("\n")[0].rstrip(".")
 
 
-def register() -> None:
-    """Makes the schemas and resolvers known to Hydra; before any configuration is composed."""
-    for task, schema in {"language": RunConfig, "translation": TranslationRunConfig}.items():
-        ConfigStore.instance().store(group="task", name=task, node=schema, package="_global_")
-    OmegaConf.register_new_resolver("mul", lambda a, b: a * b, replace=True)
-    OmegaConf.register_new_resolver("underscored", lambda names: "_".join(names).replace("-", "_"), replace=True)
-
-
 def to_run_config(config: DictConfig) -> AnyRunConfig:
     """Raises UserError, naming the key, if a setting is missing or of the wrong type."""
     if OmegaConf.is_missing(config, "name"):
@@ -101,7 +101,6 @@ def to_run_config(config: DictConfig) -> AnyRunConfig:
 
 def compose_train(overrides: list[str], with_hydra: bool = False) -> DictConfig:
     """conf/train.yaml with overrides, outside of Hydra's own main. Raises UserError if an override does not fit."""
-    register()
     with settings_errors(overrides), initialize_config_dir(str(CONF), version_base="1.3"):
         return compose("train", overrides, return_hydra_config=with_hydra)
 

@@ -7,7 +7,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from outrageous.commands.compose import from_plain, hydra_command, register, settings_errors
+from outrageous.commands.compose import from_plain, hydra_command, settings_errors
 from outrageous.config import CorpusConfig, RunConfig
 from outrageous.errors import UserError
 
@@ -28,7 +28,6 @@ class EvaluateConfig:
     direction: str | None = None
 
 
-register()
 ConfigStore.instance().store(name="evaluate_config", node=EvaluateConfig)
 
 

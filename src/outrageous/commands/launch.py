@@ -18,12 +18,20 @@ if TYPE_CHECKING:
 MODULE = "outrageous.commands.train"
 
 
-def must_launch(trainer: TrainerConfig) -> bool:
+def must_launch(trainer: TrainerConfig, in_sweep: bool = False) -> bool:
     """Whether this process is to start those that train; not where torchrun or SLURM has started it as one of them.
 
-    Raises UserError for several machines, each of which somebody else must start.
+    Raises UserError for several machines, each of which somebody else must start, for a sweep by processes of
+    torchrun, which would be those of all its runs, one after the other, and for restarts that would hang.
     """
     of_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
+    if of_torchrun and in_sweep:
+        raise UserError(
+            "a sweep (-m, sweep=…) under torchrun: give the command without torchrun, it starts fresh processes for "
+            "every run; on several machines give torchrun one run at a time, or use hydra/launcher=slurm"
+        )
+    if of_torchrun:
+        _check_restarts()
     of_srun = "SLURM_STEP_ID" in os.environ and int(os.environ.get("SLURM_NTASKS", 1)) > 1
     if trainer.strategy is Strategy.single or of_torchrun or of_srun:
         return False
@@ -33,6 +41,16 @@ def must_launch(trainer: TrainerConfig) -> bool:
             f"{trainer.num_nodes} --nproc-per-node {trainer.devices} -m {MODULE} …, see docs/several_devices.md"
         )
     return True
+
+
+def _check_restarts() -> None:
+    """torchrun's own store outlives a restart, and new processes read there how to reach those that are gone."""
+    restarts = int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0))
+    if restarts > 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        raise UserError(
+            f"torchrun --max-restarts {restarts}: processes that it starts again would wait for those before; give it "
+            "--standalone, or --rdzv-backend c10d, with TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in its environment"
+        )
 
 
 def launch(trainer: TrainerConfig, overrides: list[str]) -> None:
@@ -47,9 +65,10 @@ def launch(trainer: TrainerConfig, overrides: list[str]) -> None:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+    from outrageous.training.local_processes import use_loopback
+
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # says at length what we say in a line
-    # Of one machine; the name that a container has for itself is often not to be resolved.
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
+    use_loopback()
     logs = Path(tempfile.mkdtemp(prefix="outrageous-"))
     config = LaunchConfig(
         min_nodes=1,

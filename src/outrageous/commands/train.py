@@ -6,10 +6,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from outrageous.commands.compose import hydra_command, register, table_row, to_run_config, variations
+from outrageous.commands.compose import hydra_command, table_row, to_run_config, variations
 from outrageous.commands.launch import launch, must_launch
-
-register()
 
 
 @hydra_command("train")
@@ -25,9 +23,10 @@ def main(config: DictConfig) -> None:
     _warn_of_small_text(run_config.scale.name, run_config.data.name)
     overrides = list(HydraConfig.get().overrides.task)
     run_config.logger.tags += variations(overrides)
-    if HydraConfig.get().mode is RunMode.MULTIRUN and run_config.logger.group is None:
+    in_sweep = HydraConfig.get().mode is RunMode.MULTIRUN
+    if in_sweep and run_config.logger.group is None:
         run_config.logger.group = f"{run_config.name} sweep"
-    if must_launch(run_config.trainer) and not is_finished(run_config):
+    if must_launch(run_config.trainer, in_sweep) and not is_finished(run_config):
         group = run_config.logger.group
         of_sweep = [] if group is None else [f"logger.group='{group}'"]
         launch(run_config.trainer, [each for each in overrides if not each.startswith("sweep=")] + of_sweep)

@@ -34,3 +34,10 @@ def shards_of(model: nn.Module) -> dict[str, Shard]:
         if isinstance(module, ShardedMoE)
         for parameter_name, _ in module.experts.named_parameters()
     }
+
+
+def sum_gradients(model: nn.Module, processes: Processes) -> None:
+    """After each process's backward pass, of its share of a batch: from then on gradients are those of the batch. Those
+    of experts that are on one process alone are so already."""
+    shards = shards_of(model)
+    processes.sum_gradients(weight for name, weight in model.named_parameters() if name not in shards)

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from outrageous.parallel.checkpoint_folders import KEY, delete_others, put_back, take_out, write_folder
 from outrageous.parallel.processes import Processes
-from outrageous.parallel.spread import shards_of
+from outrageous.parallel.spread import shards_of, sum_gradients
 from outrageous.parallel.state import cut_optimizer_state, whole_optimizer_state, whole_state
 
 
@@ -43,9 +43,7 @@ class OneBatchStrategy(DDPStrategy):
 
     def post_backward(self, closure_loss: Tensor) -> None:
         assert self.lightning_module is not None
-        shards = shards_of(self.lightning_module)
-        everywhere = (weight for name, weight in self.lightning_module.named_parameters() if name not in shards)
-        self.processes.sum_gradients(everywhere)
+        sum_gradients(self.lightning_module, self.processes)
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
         """Whole on the first process, unless checkpoints are sharded; to be called by all."""

@@ -1,12 +1,9 @@
 """What processes send each other in a training step with sharded experts: counted."""
 
 import math
-import multiprocessing
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -18,9 +15,10 @@ from outrageous.config import RunConfig
 from outrageous.data.batching import Batch
 from outrageous.optim.build import build_optimizer
 from outrageous.parallel.processes import Processes
-from outrageous.parallel.spread import shards_of, spread
+from outrageous.parallel.spread import shards_of, spread, sum_gradients
 from outrageous.parallel.traffic import Traffic, predict_traffic
 from outrageous.training.language_module import LanguageModule
+from outrageous.training.local_processes import in_processes
 
 SENTENCE = 16  # words
 
@@ -42,14 +40,12 @@ def measure_traffic(
 ) -> list[dict[str, Any]]:
     """Of a first step on random words, for each number of processes: what was predicted, and what was counted, bytes as
     means over processes; and bytes of experts on the process that has most."""
-    return [
-        _row(config, vocabulary_size, words_per_batch, size, _counts(config, vocabulary_size, words_per_batch, size))
-        for size in sizes
-    ]
+    of_step = (config, vocabulary_size, words_per_batch)
+    return [_row(*of_step, in_processes(count_step, size, *of_step)) for size in sizes]
 
 
-def _row(config: RunConfig, vocabulary_size: int, words: int, size: int, counts: list[Count]) -> dict[str, Any]:
-    first = counts[0]
+def _row(config: RunConfig, vocabulary_size: int, words: int, counts: list[Count]) -> dict[str, Any]:
+    first, size = counts[0], len(counts)
     assert all((each.exchanges, each.sums) == (first.exchanges, first.sums) for each in counts)
     with torch.device("meta"):
         model = LanguageModule(config, vocabulary_size, {}).model
@@ -68,27 +64,7 @@ def _row(config: RunConfig, vocabulary_size: int, words: int, size: int, counts:
     }
 
 
-def _counts(config: RunConfig, vocabulary_size: int, words: int, size: int) -> list[Count]:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])  # once, what takes seconds
-    with tempfile.TemporaryDirectory() as folder:
-        arguments = [(config, vocabulary_size, words, rank, size, folder) for rank in range(size)]
-        children = [context.Process(target=_child, args=each) for each in arguments]
-        for child in children:
-            child.start()
-        for child in children:
-            child.join()
-        return [torch.load(Path(folder) / f"{rank}.pt", weights_only=False) for rank in range(size)]
-
-
-def _child(config: RunConfig, vocabulary_size: int, words: int, rank: int, size: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=size)
-    torch.save(count_step(config, vocabulary_size, words, Processes(rank, size)), Path(folder) / f"{rank}.pt")
-    dist.barrier()
-
-
-def count_step(config: RunConfig, vocabulary_size: int, words: int, processes: Processes) -> Count:
+def count_step(processes: Processes, config: RunConfig, vocabulary_size: int, words: int) -> Count:
     """Of one training step; to be called by all processes."""
     module = LanguageModule(config, vocabulary_size, {})
     module.processes, module.batches_are_divided = processes, True
@@ -97,13 +73,13 @@ def count_step(config: RunConfig, vocabulary_size: int, words: int, processes: P
     sentences = torch.randint(vocabulary_size, (words // SENTENCE, SENTENCE), generator=generator)
     mine = sentences[processes.rank :: processes.size]
     batch = Batch(mine, mine, torch.ones_like(mine, dtype=torch.bool), mine.numel())
-    shards = shards_of(module)
     with _counting(processes.rank) as count:
         module.training_step(batch, 0)["loss"].backward()
-        processes.sum_gradients(weight for name, weight in module.named_parameters() if name not in shards)
+        sum_gradients(module, processes)
         module.gradients_and_norm()
     optimizer = build_optimizer(module.model, config.optim)
     optimizer.step()
+    shards = shards_of(module)
     for weight in (weight for name, weight in module.named_parameters() if name in shards):
         tensors = [weight, weight.grad, *optimizer.state[weight].values()]
         count.experts += sum(tensor.nbytes for tensor in tensors if tensor is not None and tensor.dim())
