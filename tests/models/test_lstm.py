@@ -1,5 +1,7 @@
 """The LSTM against a hand-written cell, with and without projection."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from hypothesis import given
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
+from outrageous.models import lstm
 from outrageous.models.lstm import LSTM
 
 
@@ -101,3 +104,31 @@ def test_a_projection_of_as_many_units_is_one_that_recurs() -> None:
         output = projection @ (torch.sigmoid(o) * torch.tanh(cell))
         expected.append(output)
     assert_close(layer(x.unsqueeze(0)).squeeze(0), torch.stack(expected), rtol=1e-9, atol=1e-9)
+
+
+@pytest.fixture
+def no_lstm_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    run = torch.nn.LSTM.forward
+
+    def refuse(self: torch.nn.LSTM, x: Tensor, state: None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        if torch.is_autocast_enabled("cpu"):
+            raise RuntimeError("no RNN in this dtype\nand further lines")
+        return run(self, x, state)
+
+    lstm._autocasts.cache_clear()
+    monkeypatch.setattr(torch.nn.LSTM, "forward", refuse)
+    yield
+    lstm._autocasts.cache_clear()
+
+
+@pytest.mark.usefixtures("no_lstm_in_bfloat16")
+@pytest.mark.parametrize("num_units", [4, 7])
+def test_where_a_build_has_none_in_bfloat16_float32_is_used_and_one_message_says_so(num_units: int) -> None:
+    layer, x = LSTM(4, num_units), torch.randn(2, 3, 4)
+    drawn = torch.get_rng_state()
+    message = "LSTMs are computed in float32: cpu here has none in less (no RNN in this dtype)"
+    with torch.autocast("cpu", torch.bfloat16), pytest.warns(UserWarning, match="float32") as said:
+        y = [layer(x.bfloat16()) for _ in range(2)]
+    assert [str(each.message) for each in said if "oneDNN" not in str(each.message)] == [message]
+    assert_close(y[0], layer(x.bfloat16().float()))
+    assert torch.equal(torch.get_rng_state(), drawn)

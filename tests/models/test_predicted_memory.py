@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -83,6 +84,17 @@ def test_activations_are_the_tensors_that_autograd_saves(name: str, recompute: b
     # The difference of two batches leaves out what is kept for a batch however large it is.
     kept = (kept_bytes(model, 40, 20) - kept_bytes(model, 20, 20)) / (20 * 20)
     assert kept == pytest.approx(4 * kept_floats_per_word(model, recompute), rel=TOLERANCE)
+
+
+def test_logits_of_several_chunks_are_not_kept() -> None:
+    config = CONFIGS["lstms"]
+    model = LanguageModel(config, vocabulary_size=500)
+    with patch("outrageous.models.sampled_softmax.LOGITS_AT_ONCE", 10 * config.num_sampled):
+        kept = (kept_bytes(model, 40, 20) - kept_bytes(model, 20, 20)) / (20 * 20)
+        predicted = [predict_memory(model, words, 1, factored=False, recompute=False) for words in (400, 800)]
+    expected = 4 * (kept_floats_per_word(model, recompute=False) - config.num_sampled)
+    assert kept == pytest.approx(expected, rel=TOLERANCE)
+    assert predicted[1].activations - predicted[0].activations == 400 * expected
 
 
 @pytest.mark.parametrize("name", ["flat", "hierarchy", "projected"])

@@ -1,6 +1,7 @@
 """The softmax over the vocabulary, sampled and in full, against loops."""
 
 import math
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from outrageous.models.sampled_softmax import Sample, VocabularySoftmax
+from outrageous.training.peak_memory import peak_memory
 
 
 def build(num_classes: int, d_model: int = 4, num_sampled: int = 1) -> VocabularySoftmax:
@@ -33,19 +35,23 @@ def twin(softmax: VocabularySoftmax, hidden: Tensor, target: Tensor, sample: Sam
     return torch.stack(losses).mean()
 
 
-@given(st.data(), st.integers(2, 30), st.integers(1, 8))
-def test_sampled_loss_equals_its_twin(data: st.DataObject, num_classes: int, num_tokens: int) -> None:
+@given(st.data(), st.integers(2, 30), st.integers(1, 8), st.sampled_from([1, 20, 10**9]))
+def test_sampled_loss_equals_its_twin(
+    data: st.DataObject, num_classes: int, num_tokens: int, logits_at_once: int
+) -> None:
     num_sampled = data.draw(st.integers(1, num_classes - 1))
     torch.manual_seed(data.draw(st.integers(0, 1000)))
     softmax = build(num_classes, num_sampled=num_sampled)
     hidden = torch.randn(num_tokens, 4, dtype=torch.float64, requires_grad=True)
     target = torch.randint(num_classes, (num_tokens,))  # often in the sample: accidental hits
     sample = softmax.sampler.sample(hidden.device)
-    loss, expected = softmax.loss_for_sample(hidden, target, sample), twin(softmax, hidden, target, sample)
-    assert_close(loss, expected, rtol=1e-9, atol=1e-9)
-
     inputs = [hidden, softmax.weight, softmax.bias]
-    grads, expected_grads = [torch.autograd.grad(value, inputs) for value in (loss, expected)]
+    with patch("outrageous.models.sampled_softmax.LOGITS_AT_ONCE", logits_at_once):
+        loss = softmax.loss_for_sample(hidden, target, sample)
+        grads = torch.autograd.grad(loss, inputs)
+    expected = twin(softmax, hidden, target, sample)
+    expected_grads = torch.autograd.grad(expected, inputs)
+    assert_close(loss, expected, rtol=1e-9, atol=1e-9)
     assert_close(grads, expected_grads, rtol=1e-9, atol=1e-9)
 
 
@@ -101,6 +107,20 @@ def test_sampled_loss_draws_from_the_generator() -> None:
     sample = softmax.sampler.sample(hidden.device)
     assert torch.equal(losses[0], softmax.loss_for_sample(hidden, target, sample))
     assert not torch.equal(losses[0], losses[1])
+
+
+def train_softmax(logits_at_once: int) -> None:
+    """A step on 8,192 tokens and 4,096 sampled classes: 134 MB of logits."""
+    torch.set_num_threads(1)
+    softmax = VocabularySoftmax(10_000, 16, 4096)
+    with patch("outrageous.models.sampled_softmax.LOGITS_AT_ONCE", logits_at_once):
+        softmax.sampled_loss(torch.randn(8192, 16, requires_grad=True), torch.randint(10_000, (8192,))).backward()
+
+
+@pytest.mark.slow
+def test_chunks_take_less_memory() -> None:
+    whole, in_chunks = (peak_memory(train_softmax, number) for number in (2**25, 2**22))
+    assert whole - in_chunks > 2 * 0.134e9
 
 
 @pytest.mark.parametrize("tokens_per_chunk", [1, 3, 7, 1024])

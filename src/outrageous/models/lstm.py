@@ -1,9 +1,13 @@
 """The LSTM of the paper's models."""
 
+import functools
+import warnings
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+from outrageous.moe.grouped import is_autocast, without_autocast
 
 
 @dataclass(frozen=True)
@@ -57,8 +61,15 @@ class LSTM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [B, L, D] -> [B, L, D]. Padding must stand at the end of a sentence, where it cannot reach any word."""
-        out: Tensor = self.projection(self.lstm(x)[0])
+        out: Tensor = self.projection(self._run(x))
         return out
+
+    def _run(self, x: Tensor) -> Tensor:
+        """Without the projection that does not recur. Under autocast in its dtype, where this build of PyTorch can."""
+        if is_autocast(x) and not _autocasts(x.device.type, self.lstm.proj_size > 0):
+            with without_autocast(x):
+                return self.lstm(x.float())[0]
+        return self.lstm(x)[0]
 
     def start(self, num_rows: int) -> LSTMState:
         """The state of zeros from which every sentence starts, of R sentences."""
@@ -69,3 +80,17 @@ class LSTM(nn.Module):
         """One word of each of R sentences: x [R, D] -> [R, D], and the state after it."""
         out, (output, cell) = self.lstm(x.unsqueeze(1), (state.output.unsqueeze(0), state.cell.unsqueeze(0)))
         return self.projection(out.squeeze(1)), LSTMState(output.squeeze(0), cell.squeeze(0))
+
+
+@functools.cache
+def _autocasts(device: str, projected: bool) -> bool:
+    """Whether LSTMs run under the autocast that is on, tried on a small one. Says on stderr, once, if they do not."""
+    with torch.random.fork_rng(devices=[]):
+        lstm = nn.LSTM(8, 16, batch_first=True, proj_size=8 if projected else 0)
+    try:
+        lstm.to(device)(torch.zeros(1, 1, 8, device=device))[0].sum().backward()
+    except RuntimeError as error:
+        reason = str(error).strip().split("\n")[0]
+        warnings.warn(f"LSTMs are computed in float32: {device} here has none in less ({reason})", stacklevel=2)
+        return False
+    return True

@@ -16,6 +16,7 @@ from torch import nn
 
 from outrageous.models.language_model import LanguageModel
 from outrageous.models.lstm import LSTM
+from outrageous.models.sampled_softmax import tokens_at_once
 from outrageous.moe import FeedForwardExperts, Mixtures, MoE, NoisyTopKGate, SoftmaxGate
 
 BYTES = 4  # of a float32
@@ -78,7 +79,8 @@ def predict_memory(
 
 
 def kept_floats_per_word(model: LanguageModel, recompute: bool) -> int:
-    """Numbers that autograd keeps for each word, in float32's size, but for what it keeps for a batch."""
+    """Numbers that autograd keeps for each word, in float32's size, but for what it keeps for a batch. The sampled
+    logits are among them, as in a batch of a single chunk."""
     config = model.config
     floats = 2 + 2 * config.d_model + config.num_sampled + 5  # indices of both embeddings, softmax
     floats += sum(_layer_floats(layer, recompute) for layer in model.layers)
@@ -88,9 +90,11 @@ def kept_floats_per_word(model: LanguageModel, recompute: bool) -> int:
 
 
 def _sampled_floats(model: LanguageModel, words: int) -> int:
-    """The sampled classes' embeddings, and the sampled logits twice more."""
+    """The sampled classes' embeddings, and the sampled logits twice more; these for a chunk of the words alone, where
+    the batch has several: the others' are not kept either."""
     num_sampled, d_model = model.config.num_sampled, model.config.d_model
-    return num_sampled * d_model + 2 * words * (num_sampled + 1)
+    at_once = min(words, tokens_at_once(num_sampled))
+    return num_sampled * d_model + 2 * at_once * (num_sampled + 1) - (words - at_once) * num_sampled
 
 
 def _row_gradient_floats(model: LanguageModel) -> int:

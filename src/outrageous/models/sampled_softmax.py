@@ -10,6 +10,13 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from outrageous.moe.grouped import without_autocast
+
+# Of a sampled loss: half a gigabyte in float32, and some three times as much is in use at a time. A larger batch is cut
+# into chunks, whose logits are computed again in the backward pass.
+LOGITS_AT_ONCE = 2**27
 
 
 @dataclass(frozen=True)
@@ -67,17 +74,30 @@ def _first_occurrences(drawn: Tensor) -> Tensor:
     return position[is_first].sort().values
 
 
+def tokens_at_once(num_sampled: int) -> int:
+    """How many tokens' logits of sampled classes there are at a time, at most."""
+    return max(1, LOGITS_AT_ONCE // num_sampled)
+
+
 def _accidental_hits(target: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
-    """Where target[row] == classes[column]; target [T], classes [S] distinct -> row, column, at most T of each."""
+    """target [T], classes [S] distinct -> [T], whether a target is among the classes, and [T], in which place: any,
+    where it is not."""
     ordered, position = torch.sort(classes)
     slot = torch.searchsorted(ordered, target).clamp_(max=classes.numel() - 1)
-    (row,) = torch.nonzero(ordered[slot] == target, as_tuple=True)
-    return row, position[slot[row]]
+    return ordered[slot] == target, position[slot]
 
 
-def _mean_loss(logits: Tensor, target: Tensor, num_words: float | None) -> Tensor:
-    """logits [T, C], target [T] int64 -> the sum of their cross-entropies over num_words, or over T."""
-    return F.cross_entropy(logits, target, reduction="sum") / (len(target) if num_words is None else num_words)
+def _sum_of_losses(
+    hidden: Tensor, true_logit: Tensor, is_hit: Tensor, place: Tensor, of_sample: Tensor, offset: Tensor
+) -> Tensor:
+    """Cross-entropies of C tokens: hidden [C, D], true_logit, is_hit, place [C], of_sample [S, D], offset [S], which
+    their logits are shifted by -> scalar."""
+    # log Q spans many times what it must be exact to: it is subtracted after a product in bfloat16, not within.
+    sampled = F.linear(hidden, of_sample) + offset  # [C, S], float32
+    without_hits = torch.zeros_like(true_logit).masked_fill(is_hit, -torch.inf)
+    sampled.scatter_add_(1, place.unsqueeze(1), without_hits.to(sampled.dtype).unsqueeze(1))
+    logits = torch.cat([true_logit.unsqueeze(1), sampled], dim=1)
+    return F.cross_entropy(logits, torch.zeros_like(place), reduction="sum")
 
 
 class FullSoftmax(nn.Module):
@@ -92,7 +112,8 @@ class FullSoftmax(nn.Module):
     def loss(self, hidden: Tensor, target: Tensor, num_words: float | None = None) -> Tensor:
         """Mean cross-entropy over the whole vocabulary; hidden [T, D], target [T] int64. num_words: instead of T, what
         the sum is divided by, where these are a part of a batch."""
-        return _mean_loss(self._logits(hidden), target, num_words)
+        loss = F.cross_entropy(self._logits(hidden), target, reduction="sum")
+        return loss / (len(target) if num_words is None else num_words)
 
     def log_probabilities(self, hidden: Tensor) -> Tensor:
         """log p(· | hidden), hidden [T, D] -> [T, V], float32 at least."""
@@ -100,9 +121,12 @@ class FullSoftmax(nn.Module):
 
     @torch.no_grad()
     def negative_log_likelihood(self, hidden: Tensor, target: Tensor, tokens_per_chunk: int = 1024) -> Tensor:
-        """-log p(target | hidden), [T], float32 at least; holds tokens_per_chunk · V logits at once."""
+        """-log p(target | hidden), [T], computed in float32 at least; holds tokens_per_chunk · V logits at once."""
         chunks = zip(hidden.split(tokens_per_chunk), target.split(tokens_per_chunk), strict=True)
-        return torch.cat([F.cross_entropy(self._logits(h), t, reduction="none") for h, t in chunks])
+        with without_autocast(hidden):
+            return torch.cat(
+                [F.cross_entropy(self._logits(h.to(self.weight.dtype)), t, reduction="none") for h, t in chunks]
+            )
 
     def _logits(self, hidden: Tensor) -> Tensor:
         logits = F.linear(hidden, self.weight, self.bias)
@@ -135,17 +159,23 @@ class VocabularySoftmax(FullSoftmax):
 
     def loss_for_sample(self, hidden: Tensor, target: Tensor, sample: Sample, num_words: float | None = None) -> Tensor:
         """`sampled_loss` for a given sample. log Q is subtracted from true and sampled logits alike; sampled classes
-        equal to a row's target are left out of that row."""
+        equal to a row's target are left out of that row. Holds LOGITS_AT_ONCE at once."""
         log_q_target = self.sampler.expected_count(target, sample.num_tries).log()  # [T]
         log_q_sample = self.sampler.expected_count(sample.classes, sample.num_tries).log()  # [S]
         # Looked up at once: each look-up of its own would make a gradient as large as the table.
         rows = F.embedding(torch.cat([target, sample.classes]), self.weight, sparse=self.sparse)
         of_target, of_sample = rows.split([len(target), len(sample.classes)])  # [T, D], [S, D]
         true_logit = (hidden * of_target).sum(dim=1) + self.bias[target] - log_q_target
-        # log Q spans many times what it must be exact to: it is subtracted after a product in bfloat16, not within.
-        sampled_logits = F.linear(hidden, of_sample)  # [T, S]
-        sampled_logits = sampled_logits + (self.bias[sample.classes] - log_q_sample)
-        row, column = _accidental_hits(target, sample.classes)
-        sampled_logits[row, column] = -torch.inf
-        logits = torch.cat([true_logit.unsqueeze(1), sampled_logits], dim=1)
-        return _mean_loss(logits, torch.zeros_like(target), num_words)
+        of_tokens = (hidden, true_logit, *_accidental_hits(target, sample.classes))
+        of_classes = (of_sample, self.bias[sample.classes] - log_q_sample)
+        at_once = tokens_at_once(self.sampler.num_sampled)
+        if len(target) <= at_once:
+            total = _sum_of_losses(*of_tokens, *of_classes)
+        else:
+            chunks = zip(*(tensor.split(at_once) for tensor in of_tokens), strict=True)
+            losses = [
+                checkpoint(_sum_of_losses, *chunk, *of_classes, use_reentrant=False, preserve_rng_state=False)
+                for chunk in chunks
+            ]
+            total = torch.stack(losses).sum()
+        return total / (len(target) if num_words is None else num_words)

@@ -5,10 +5,11 @@ import math
 import torch
 from torch import Tensor, nn
 
-from outrageous.moe.gates import check_sizes, group_of_row, grouped_logits, logits
+from outrageous.moe.gates import check_sizes, grouped_logits, logits
+from outrageous.moe.grouped import group_of_row
 from outrageous.moe.memory import KeptMemory
 from outrageous.moe.part import part_at_hand
-from outrageous.moe.routing import Routing, route
+from outrageous.moe.routing import Routing, route, starts_and_counts
 
 
 class StrictlyBalancedGate(nn.Module):
@@ -41,11 +42,11 @@ class StrictlyBalancedGate(nn.Module):
             return _route(log_gates, kept)
         whole, mine = part_at_hand().whole(log_gates.detach())
         m = _tokens_per_expert(self.k, len(whole), self.num_experts)
-        batchwise = torch.zeros_like(whole, dtype=torch.bool).scatter(0, whole.topk(m, dim=0).indices, True)[
-            mine
-        ]  # Eq. 18
+        best = torch.zeros_like(whole, dtype=torch.bool).scatter(0, whole.topk(m, dim=0).indices, True)  # Eq. 18
+        batchwise = best[mine]
         loss = _threshold_loss(log_gates, kept, batchwise, self.log_threshold)
-        return _route(log_gates, batchwise, threshold_loss=loss)
+        num_kept = m * self.num_experts if batchwise.shape == whole.shape else None
+        return _route(log_gates, batchwise, threshold_loss=loss, num_kept=num_kept)
 
     def extra_repr(self) -> str:
         return f"num_experts={self.num_experts}, k={self.k}"
@@ -74,19 +75,24 @@ class StrictlyBalancedGates(nn.Module):
         if not self.training:
             return _route(log_gates, kept, group, self.num_groups)
         whole, mine = part_at_hand().whole(log_gates.detach())
-        batchwise = self._best(whole, part_at_hand().whole(group)[0])[mine]
+        best, num_best = self._best(whole, part_at_hand().whole(group)[0])
+        batchwise = best[mine]
         loss = _threshold_loss(log_gates, kept, batchwise, log_threshold)
-        return _route(log_gates, batchwise, group, self.num_groups, loss)
+        num_kept = num_best if batchwise.shape == best.shape else None
+        return _route(log_gates, batchwise, group, self.num_groups, loss, num_kept)
 
-    def _best(self, log_gates: Tensor, group: Tensor) -> Tensor:
-        """Eq. 18 in each group: the mask [S, B] of rows with log_gates [S, B], group [S]."""
-        order = group.argsort(stable=True)
-        counts = torch.bincount(group, minlength=self.num_groups).tolist()
+    def _best(self, log_gates: Tensor, group: Tensor) -> tuple[Tensor, int]:
+        """Eq. 18 in each group: the mask [S, B] of rows with log_gates [S, B], group [S], and how many it keeps. A GPU
+        is waited for, once: m depends on the number of a group's rows."""
+        rising, order = group.sort(stable=True)
+        counts = starts_and_counts(rising, self.num_groups)[1].tolist()
         best = torch.zeros_like(log_gates, dtype=torch.bool)
+        num_best = 0
         for of_group, mask in zip(log_gates[order].split(counts), best.split(counts), strict=True):
             m = _tokens_per_expert(self.k, len(mask), self.experts_per_group)
             mask.scatter_(0, of_group.topk(m, dim=0).indices, True)
-        return torch.empty_like(best).index_copy_(0, order, best)
+            num_best += m * self.experts_per_group
+        return torch.empty_like(best).index_copy_(0, order, best), num_best
 
     def extra_repr(self) -> str:
         return f"num_groups={self.num_groups}, experts_per_group={self.experts_per_group}, k={self.k}"
@@ -109,16 +115,19 @@ def _route(
     group: Tensor | None = None,
     num_groups: int = 1,
     threshold_loss: Tensor | None = None,
+    num_kept: int | None = None,
 ) -> Routing:
-    """Eq. 16, which is a softmax over the gates that the mask keeps. log_gates, mask [S, B]; group [S] of each row.
+    """Eq. 16, which is a softmax over the gates that the mask keeps. log_gates, mask [S, B]; group [S] of each row;
+    num_kept of the mask, where it is known without asking a GPU.
 
     The others are filled with the lowest number rather than -∞, which would make NaN of a row that keeps none.
     """
     weight = log_gates.masked_fill(~mask, torch.finfo(log_gates.dtype).min).softmax(dim=1)
-    token, expert = mask.nonzero(as_tuple=True)
+    token, expert = (mask.nonzero() if num_kept is None else torch.nonzero_static(mask, size=num_kept)).unbind(1)
     weight = weight[token, expert]
     experts_per_group = mask.shape[1]
     if group is not None:
         expert = expert + experts_per_group * group[token]
-    load = torch.bincount(expert, minlength=num_groups * experts_per_group).to(weight.dtype)
+    counts = torch.zeros(num_groups * experts_per_group, dtype=torch.int64, device=expert.device)
+    load = counts.index_add(0, expert, torch.ones_like(expert)).to(weight.dtype)
     return route(token, expert, weight, load, threshold_loss)

@@ -9,7 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 from outrageous.moe.factors import factors_of
 from outrageous.moe.feed_forward import feed_forward
-from outrageous.moe.grouped import grouped_linear
+from outrageous.moe.grouped import grouped_linear, on_gpu
 from outrageous.moe.memory import KeptMemory
 from outrageous.moe.routing import MoEReport, Routing
 
@@ -63,7 +63,7 @@ class FeedForwardExperts(nn.Module):
 
     def forward(self, rows: Tensor, routing: Routing) -> tuple[Tensor, MoEReport]:
         """rows [S, D] sorted by expert as `routing` says -> [S, D] in the same order."""
-        run = self._on_gpu if rows.is_cuda else self._on_cpu
+        run = self._on_gpu if on_gpu(rows) else self._on_cpu
         return run(rows, routing), routing.report()
 
     def _on_cpu(self, rows: Tensor, routing: Routing) -> Tensor:
@@ -74,7 +74,9 @@ class FeedForwardExperts(nn.Module):
         if any(factors_of(weight) is not None for weight in self.weights):
             raise ValueError("factors of gradients are collected on a CPU only: use an optimizer that takes gradients")
         if self.recompute:
-            return checkpoint(_layers, rows, routing.tokens_per_expert, *self.weights, use_reentrant=False)
+            # Nothing is drawn at random, and to keep a GPU's generator as it is would be to wait for it.
+            inputs = (rows, routing.tokens_per_expert, *self.weights)
+            return checkpoint(_layers, *inputs, use_reentrant=False, preserve_rng_state=False)
         return _layers(rows, routing.tokens_per_expert, *self.weights)
 
     def extra_repr(self) -> str:

@@ -7,10 +7,15 @@ float32 at least, whatever the dtype of the tokens: bfloat16 cannot tell neighbo
 import torch
 from torch import Tensor, nn
 
-from outrageous.moe.grouped import grouped_linear
+from outrageous.moe.grouped import group_of_row, grouped_linear, on_gpu, tiled_linear, without_autocast
 from outrageous.moe.memory import KeptMemory
 from outrageous.moe.noisy_top_k import noisy_top_k
 from outrageous.moe.routing import Routing, route
+
+# On a GPU, of the rows of an average group in a hierarchy: fewer tiles are filled up with more zeros, and more need
+# more copies of a gate's matrix.
+TILES_PER_GROUP = 16
+MOST_ROWS_PER_TILE = 1024
 
 
 class SoftmaxGate(nn.Module):
@@ -91,21 +96,19 @@ class NoisyTopKGates(nn.Module):
 def logits(x: Tensor, weight: Tensor) -> Tensor:
     """x [T, D] times a gate's weight [D, N] -> [T, N], in float32 at least."""
     dtype = torch.promote_types(x.dtype, torch.float32)
-    with torch.autocast(x.device.type, enabled=False):
+    with without_autocast(x):
         return x.to(dtype) @ weight.to(dtype)
 
 
 def grouped_logits(rows: Tensor, weight: Tensor, tokens_per_group: Tensor, memory: KeptMemory | None = None) -> Tensor:
     """rows [S, D] sorted by group, each times its group's weight, [A, D, B] -> [S, B], in float32 at least."""
     dtype = torch.promote_types(rows.dtype, torch.float32)
-    with torch.autocast(rows.device.type, enabled=False):
-        return grouped_linear(rows.to(dtype), weight.to(dtype).transpose(1, 2), tokens_per_group, memory)
-
-
-def group_of_row(tokens_per_group: Tensor, num_rows: int) -> Tensor:
-    """tokens_per_group [A] -> [S], the group of each of the rows sorted by group."""
-    groups = torch.arange(len(tokens_per_group), device=tokens_per_group.device)
-    return groups.repeat_interleave(tokens_per_group, output_size=num_rows)
+    with without_autocast(rows):
+        rows, weight = rows.to(dtype), weight.to(dtype).transpose(1, 2)
+        if on_gpu(rows):
+            rows_per_tile = min(MOST_ROWS_PER_TILE, 1 + len(rows) // (TILES_PER_GROUP * len(weight)))
+            return tiled_linear(rows, weight, tokens_per_group, rows_per_tile)
+        return grouped_linear(rows, weight, tokens_per_group, memory)
 
 
 def check_sizes(k: int | None = None, **sizes: int) -> None:

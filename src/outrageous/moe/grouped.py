@@ -1,5 +1,6 @@
 """Products of rows sorted by group with one matrix for each group."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -20,13 +21,14 @@ def grouped_linear(rows: Tensor, weight: Tensor, rows_per_group: Tensor, memory:
     memory: where the gradient of rows is put, if there is one.
     """
     rows, weight = same_dtype(rows, weight)
-    if rows.is_cuda and rows.dtype in GROUPED_MM_DTYPES and len(rows):
+    if on_gpu(rows) and rows.dtype in GROUPED_MM_DTYPES and len(rows):  # waited for, unless in bfloat16
         return grouped_mm(rows, weight, rows_per_group)
     return _GroupedLinear.apply(rows, weight, rows_per_group.tolist(), memory)
 
 
 def grouped_mm(rows: Tensor, weight: Tensor, rows_per_group: Tensor) -> Tensor:
-    """As `grouped_linear`, by PyTorch's kernel for GPUs: numbers of rows stay on the device, which is never waited for.
+    """As `grouped_linear`, by PyTorch's kernel for GPUs: in bfloat16 numbers of rows stay on the device, which is never
+    waited for; in other dtypes PyTorch asks for them, and goes from group to group.
 
     The kernel wants aligned rows, so widths are filled up with zeros; groups may have any number of rows.
     """
@@ -37,6 +39,36 @@ def grouped_mm(rows: Tensor, weight: Tensor, rows_per_group: Tensor) -> Tensor:
         rows, weight = F.pad(rows, (0, fill_in)), F.pad(weight, (0, fill_in, 0, fill_out))
     ends = rows_per_group.cumsum(0, dtype=torch.int32)
     return F.grouped_mm(rows, weight.mT, offs=ends)[:, :num_out]
+
+
+def tiled_linear(rows: Tensor, weight: Tensor, rows_per_group: Tensor, rows_per_tile: int) -> Tensor:
+    """As `grouped_linear`, in any dtype and without asking a GPU for numbers of rows, where PyTorch's kernel is for
+    bfloat16 alone: all groups' rows, filled up with zeros to whole tiles, in one batched product.
+
+    It copies a group's matrix for each of its tiles: for few groups with small matrices, as gates have.
+    """
+    num_groups, num_tiles = len(weight), len(rows) // rows_per_tile + len(weight)  # the most there can be
+    tiles = (rows_per_group + rows_per_tile - 1).div(rows_per_tile, rounding_mode="floor")  # [N]
+    ends, first_row = tiles.cumsum(0), rows_per_group.cumsum(0) - rows_per_group
+    group = group_of_row(rows_per_group, len(rows))  # [S]
+    place = torch.arange(len(rows), device=rows.device) + (rows_per_tile * (ends - tiles) - first_row)[group]
+    group_of_tile = torch.searchsorted(ends, torch.arange(num_tiles, device=rows.device), right=True)
+    filled = rows.new_zeros(num_tiles * rows_per_tile, rows.shape[1]).index_copy(0, place, rows)
+    matrices = weight[group_of_tile.clamp(max=num_groups - 1)]  # any, for tiles that nobody needs
+    out = filled.view(num_tiles, rows_per_tile, -1) @ matrices.mT
+    return out.flatten(0, 1).index_select(0, place)
+
+
+def group_of_row(tokens_per_group: Tensor, num_rows: int) -> Tensor:
+    """tokens_per_group [A] -> [S], the group of each of the rows sorted by group."""
+    groups = torch.arange(len(tokens_per_group), device=tokens_per_group.device)
+    return groups.repeat_interleave(tokens_per_group, output_size=num_rows)
+
+
+def on_gpu(tensor: Tensor) -> bool:
+    """Whether its numbers are on a GPU, which is not to be waited for. On the meta device they are nowhere, and whoever
+    asks for one gets an error: there it shows, without a GPU, whether anybody would wait."""
+    return tensor.device.type in ("cuda", "meta")
 
 
 class _GroupedLinear(torch.autograd.Function):
@@ -70,7 +102,18 @@ class _GroupedLinear(torch.autograd.Function):
 
 def same_dtype(*tensors: Tensor) -> tuple[Tensor, ...]:
     """Under autocast, all in its dtype, as `nn.Linear` would have them."""
-    device = tensors[0].device.type
-    if not torch.is_autocast_enabled(device):
+    if not is_autocast(tensors[0]):
         return tensors
-    return tuple(tensor.to(torch.get_autocast_dtype(device)) for tensor in tensors)
+    dtype = torch.get_autocast_dtype(tensors[0].device.type)
+    return tuple(tensor.to(dtype) for tensor in tensors)
+
+
+def without_autocast(tensor: Tensor) -> AbstractContextManager[object]:
+    """Within it, what is computed on the tensor's device keeps the dtype it has."""
+    return torch.autocast(tensor.device.type, enabled=False) if is_autocast(tensor) else nullcontext()
+
+
+def is_autocast(tensor: Tensor) -> bool:
+    """Whether autocast is on, on the tensor's device."""
+    device = tensor.device.type
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)

@@ -74,7 +74,7 @@ def route(token: Tensor, expert: Tensor, weight: Tensor, load: Tensor, threshold
         token=token[order],
         expert=sorted_expert,
         weight=weight[order],
-        tokens_per_expert=torch.bincount(expert, minlength=num_experts),
+        tokens_per_expert=starts_and_counts(sorted_expert, num_experts)[1],
         importance=weight.new_zeros(num_experts).index_add(0, expert, weight),
         load=load,
         threshold_loss=weight.new_zeros(()) if threshold_loss is None else threshold_loss,
@@ -141,5 +141,15 @@ class _Combine(torch.autograd.Function):
 
 def _by_token(token: Tensor, num_tokens: int) -> tuple[Tensor, Tensor]:
     """token [S] of each row -> [S], the rows of token 0, then of token 1 and so on, and [T], where each one's begin."""
-    rows_per_token = torch.bincount(token, minlength=num_tokens)
-    return token.argsort(stable=True), rows_per_token.cumsum(0) - rows_per_token
+    rising, order = token.sort(stable=True)
+    return order, starts_and_counts(rising, num_tokens)[0]
+
+
+def starts_and_counts(rising: Tensor, num: int) -> tuple[Tensor, Tensor]:
+    """rising [S] int64 -> where each of 0 … num - 1 begins in it, and how often it occurs, both [num] int64.
+
+    bincount would do on a CPU; a GPU it would wait for, to see that no number is negative.
+    """
+    ends = torch.searchsorted(rising, torch.arange(num, device=rising.device), right=True)
+    starts = F.pad(ends, (1, 0))[:num]
+    return starts, ends - starts
