@@ -7,7 +7,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from outrageous.config import GateConfig, GateKind, MoEConfig
+from outrageous.models.mixture import build_moe
 from outrageous.moe import FeedForwardExperts, Mixtures, StrictlyBalancedGates
+from outrageous.moe.kept import keeping
 from outrageous.parallel.shards import Shard, cut_to_shard, take
 
 
@@ -44,3 +47,23 @@ def test_shards_of_a_hierarchy_have_whole_groups_and_load_from_all_of_it() -> No
     torch.testing.assert_close(part.state_dict(), mine)
     part.load_state_dict(mine)  # its own as well
     torch.testing.assert_close(part.state_dict(), mine)
+
+
+@pytest.mark.parametrize(("num_groups", "size"), [(None, 1), (None, 3), (5, 1), (5, 2)])
+def test_experts_drawn_for_one_process_alone_are_those_of_a_whole_model(num_groups: int | None, size: int) -> None:
+    config = MoEConfig(GateConfig(GateKind.noisy_top_k, 2), num_experts=10, d_hidden=[3, 7], num_groups=num_groups)
+    torch.manual_seed(0)
+    whole, drawn_next = build_moe(config, 5), torch.rand(3)
+    for rank in range(size):
+        shard = Shard.of(num_groups or 10, rank, size)
+        torch.manual_seed(0)
+        with keeping(shard.rows):
+            part = build_moe(config, 5)
+        torch.testing.assert_close(torch.rand(3), drawn_next, rtol=0, atol=0)
+        weights = {name: weight for name, weight in part.experts.named_parameters() if "weights" in name}
+        assert {len(weight) for weight in weights.values()} == {10 // shard.num_units * shard.size}
+        take(part.experts, shard)
+        expected = copy.deepcopy(whole.experts)
+        take(expected, shard)
+        torch.testing.assert_close(part.experts.state_dict(), expected.state_dict(), rtol=0, atol=0)
+        assert part.experts.num_experts == expected.num_experts == shard.size

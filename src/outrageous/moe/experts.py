@@ -1,6 +1,7 @@
 """Banks of N experts, which map rows sorted by expert: `(rows [S, D], routing) -> (rows [S, D], report)`."""
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -10,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from outrageous.moe.factors import factors_of
 from outrageous.moe.feed_forward import feed_forward
 from outrageous.moe.grouped import grouped_linear, on_gpu
+from outrageous.moe.kept import draw, kept
 from outrageous.moe.memory import KeptMemory
 from outrageous.moe.routing import MoEReport, Routing
 
@@ -50,8 +52,9 @@ class FeedForwardExperts(nn.Module):
         self.recompute = recompute
         self.memory = KeptMemory() if keep_memory else None
         widths = [d_model, *hidden, d_model]
+        here = kept(num_experts)
         self.weights = nn.ParameterList(
-            nn.Parameter(torch.empty(num_experts, out, in_)) for in_, out in pairwise(widths)
+            nn.Parameter(torch.empty(here.stop - here.start, out, in_)) for in_, out in pairwise(widths)
         )
         self.reset_parameters()
 
@@ -59,7 +62,7 @@ class FeedForwardExperts(nn.Module):
         for index, weight in enumerate(self.weights):
             gain = 1 if index == len(self.weights) - 1 else 2
             bound = (3 * gain / weight.shape[2]) ** 0.5  # U(-b, b) has variance b²/3
-            nn.init.uniform_(weight, -bound, bound)
+            draw(weight.detach(), self.num_experts, partial(nn.init.uniform_, a=-bound, b=bound))
 
     def forward(self, rows: Tensor, routing: Routing) -> tuple[Tensor, MoEReport]:
         """rows [S, D] sorted by expert as `routing` says -> [S, D] in the same order."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from outrageous.moe import FeedForwardExperts
+
 
 @dataclass(frozen=True)
 class Shard:
@@ -43,9 +45,19 @@ class Shard:
 
 
 def take(experts: nn.Module, shard: Shard) -> None:
-    """Leaves in a module of experts, a bank or mixtures, the units of a shard, in memory of their own."""
+    """Leaves in a module of experts, a bank or mixtures, the units of a shard, in memory of their own. Weights of which
+    these alone were drawn (`moe.kept`) stay as they are."""
+    drawn = {
+        weight
+        for bank in experts.modules()
+        if isinstance(bank, FeedForwardExperts)
+        for weight in bank.weights
+        if len(weight) < bank.num_experts
+    }
     for module in experts.modules():
         for name, parameter in module.named_parameters(recurse=False):
+            if parameter in drawn:
+                continue
             rows = parameter.detach()[shard.rows(len(parameter))].clone()
             setattr(module, name, nn.Parameter(rows, requires_grad=parameter.requires_grad))
         for count in ("num_experts", "num_groups"):

@@ -12,9 +12,10 @@ import torch
 from filelock import FileLock, Timeout
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
-from outrageous.config import AnyRunConfig, Strategy, TrainerConfig
+from outrageous.config import AnyRunConfig, RunConfig, Strategy, TrainerConfig
 from outrageous.errors import UserError
 from outrageous.models.cost import Cost, cost
+from outrageous.parallel.processes import Processes
 from outrageous.parallel.strategy import OneBatchStrategy
 from outrageous.results.provenance import git_state, hardware, software_versions
 from outrageous.results.records import Record, read_record, write_record
@@ -62,10 +63,11 @@ def run(config: AnyRunConfig, row: str | None) -> tuple[Record, RunFolder]:
         "config_hash": config_hash(config, corpus.fingerprint),
         "vocabulary_fingerprint": corpus.vocabulary.fingerprint,
     }
-    module = build_module(config, len(corpus.vocabulary), origin)
-    costs = cost(module.model)  # of the whole model, before experts are spread over processes
+    with torch.device("meta"):  # the whole model, of which this process may have a part
+        costs = cost(build_module(config, len(corpus.vocabulary), origin).model)
     meter = Meter(config.trainer.log_every, costs.flops_per_training_word)
     trainer = build_trainer(config, folder, meter)
+    module = build_module(config, len(corpus.vocabulary), origin, _spread_over(trainer))
     with _alone(folder) if is_first_process() else nullcontext():
         data = build_data(config, corpus)
         if is_first_process():
@@ -133,6 +135,12 @@ def _processes(settings: TrainerConfig) -> dict[str, Any]:
     return devices | {"strategy": strategy, "use_distributed_sampler": False}
 
 
+def _spread_over(trainer: pl.Trainer) -> Processes | None:
+    """The processes of which each has experts of its own."""
+    strategy = trainer.strategy
+    return strategy.processes if isinstance(strategy, OneBatchStrategy) and strategy.shard_experts else None
+
+
 def _title(config: AnyRunConfig) -> str:
     return f"{config.name} seed {config.seed}"
 
@@ -152,8 +160,9 @@ def _train_and_test(
 def _undivided(
     module: SupervisedModule, data: AnyDataModule, config: AnyRunConfig, folder: RunFolder
 ) -> tuple[SupervisedModule, AnyDataModule]:
-    """The module that was tested, with all of its experts, and the data, in whole batches: for one process to use."""
-    if config.trainer.strategy is Strategy.single:
+    """The module that was tested, with all of its experts, and the data, in whole batches: for one process to use.
+    Language models have no use for that."""
+    if config.trainer.strategy is Strategy.single or isinstance(config, RunConfig):
         return module, data
     whole = build_module(config, len(data.corpus.vocabulary), module.origin)
     load_weights(whole, folder.best_checkpoint, data.corpus)

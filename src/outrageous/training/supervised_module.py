@@ -70,14 +70,10 @@ class SupervisedModule(StampedModule):
             )
 
     def configure_model(self) -> None:
-        """Raises UserError if there are more processes than experts, or groups, to be spread over them."""
         strategy = self.trainer.strategy
         if isinstance(strategy, OneBatchStrategy):
             self.processes, self.batches_are_divided = strategy.processes, True
-            try:
-                spread(self.model, self.processes, strategy.shard_experts)
-            except ValueError as error:
-                raise UserError(f"trainer.devices × trainer.num_nodes: {error}") from error
+            spread(self.model, self.processes, strategy.shard_experts)
 
     def on_train_batch_start(self, batch: AnyBatch, batch_idx: int) -> None:
         # The same on all processes: what is drawn for a whole batch, as sampled classes are, is the same for all parts.

@@ -1,12 +1,17 @@
 """What differs between language models and translation: corpus, module, loaders, and what is left after the test."""
 
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from outrageous.config import AnyRunConfig, RunConfig
+from outrageous.config import AnyRunConfig, MoEConfig, RunConfig
 from outrageous.data.corpus import Corpus, prepare_corpus
 from outrageous.data.parallel_corpus import ParallelCorpus, prepare_parallel
 from outrageous.errors import UserError
+from outrageous.moe.kept import keeping
+from outrageous.parallel.processes import Processes
+from outrageous.parallel.shards import Shard
 from outrageous.results.expert_tables import to_metrics
 from outrageous.training.batchwise_test import batchwise_perplexity
 from outrageous.training.data_module import SentenceDataModule
@@ -31,14 +36,34 @@ def prepare(config: AnyRunConfig) -> AnyCorpus:
     )
 
 
-def build_module(config: AnyRunConfig, vocabulary_size: int, origin: dict[str, Any]) -> SupervisedModule:
-    """Raises UserError if sizes do not fit together."""
+def build_module(
+    config: AnyRunConfig, vocabulary_size: int, origin: dict[str, Any], processes: Processes | None = None
+) -> SupervisedModule:
+    """
+    Args:
+        processes: over which experts are going to be spread: this one's alone are drawn, as they are in a whole model.
+            None: all.
+
+    Raises:
+        UserError: sizes do not fit together, or there are more processes than experts, or groups of them.
+    """
+    moe = config.model.moe
+    here = keeping(_own_experts(moe, processes)) if moe is not None and processes is not None else nullcontext()
     try:
-        if isinstance(config, RunConfig):
-            return LanguageModule(config, vocabulary_size, origin)
-        return TranslationModule(config, vocabulary_size, origin)
+        with here:
+            if isinstance(config, RunConfig):
+                return LanguageModule(config, vocabulary_size, origin)
+            return TranslationModule(config, vocabulary_size, origin)
     except ValueError as error:
         raise UserError(f"the model's settings do not fit together: {error}") from error
+
+
+def _own_experts(moe: MoEConfig, processes: Processes) -> Callable[[int], slice]:
+    """Raises UserError if there are more processes than experts, or groups, to be spread over them."""
+    try:
+        return Shard.of(moe.num_groups or moe.num_experts, processes.rank, processes.size).rows
+    except ValueError as error:
+        raise UserError(f"trainer.devices × trainer.num_nodes: {error}") from error
 
 
 def build_data(config: AnyRunConfig, corpus: AnyCorpus) -> AnyDataModule:
