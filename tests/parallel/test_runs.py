@@ -17,6 +17,7 @@ from outrageous.parallel.processes import Processes
 from outrageous.results.records import Record, read_record
 from outrageous.training.checkpoints import read_checkpoint
 from outrageous.training.run import run
+from outrageous.training.settings import check_settings
 from outrageous.training.supervised_module import SupervisedModule
 
 Together = Callable[..., list[Any]]
@@ -174,14 +175,13 @@ def test_a_killed_process_ends_the_others_and_nothing_is_lost_but_the_steps_sinc
     assert read_checkpoint(next(tmp_path.rglob("last.ckpt")))["global_step"] == 5
 
 
-def test_more_processes_than_experts_are_refused(
-    together: Together, corpora: dict[str, list[str]], tmp_path: Path
-) -> None:
-    def one(processes: Processes) -> str:
-        with pytest.raises(UserError) as caught:
-            run(any_config([*settings, f"paths.runs={tmp_path}"]), row=None)
-        return str(caught.value)
-
-    few = ["model.moe.num_experts=1", "model.moe.gate.k=1", "trainer=expert_parallel", "trainer.devices=2"]
-    settings = [*corpora["text"], *few]
-    assert "1 experts (or groups of them) cannot be spread over 2 processes" in together(one, 2)[0]
+def test_more_processes_than_experts_are_refused_before_any_is_started(corpora: dict[str, list[str]]) -> None:
+    several = ["trainer=expert_parallel", "trainer.devices=3", "trainer.num_nodes=2"]
+    check_settings(any_config([*corpora["text"], *several, "model.moe.num_experts=6"]))
+    with pytest.raises(
+        UserError,
+        match=r"trainer.devices=3 trainer.num_nodes=2: 5 experts .* cannot be spread over 6 processes",
+    ):
+        check_settings(any_config([*corpora["text"], *several, "model.moe.num_experts=5"]))
+    several[0] = "trainer=ddp"
+    check_settings(any_config([*corpora["text"], *several, "model.moe.num_experts=5"]))

@@ -41,11 +41,11 @@ class Trained:
     loads: Tensor
 
 
-def build(moe: MoEConfig) -> LanguageModel:
+def build(moe: MoEConfig, dtype: torch.dtype) -> LanguageModel:
     torch.manual_seed(0)
     layers = [Layer.lstm, Layer.moe]
     config = LanguageModelConfig(d_model=4, lstm_units=4, layers=layers, dropout=0.3, num_sampled=3, moe=moe)
-    model = LanguageModel(config, VOCABULARY).double()
+    model = LanguageModel(config, VOCABULARY).to(dtype)
     for name, parameter in model.named_parameters():
         if "gate" in name or "w_noise" in name:  # start unevenly, to choose otherwise than at random
             nn.init.normal_(parameter, std=0.5)
@@ -72,8 +72,13 @@ def num_sentences(step: int) -> int:
     return 2 if step % 4 == 3 else NUM_SENTENCES
 
 
-def train(moe: MoEConfig, processes: Processes, spread_model: Callable[[nn.Module], None]) -> Trained:
-    model = build(moe)
+def train(
+    moe: MoEConfig,
+    processes: Processes,
+    spread_model: Callable[[nn.Module], None],
+    dtype: torch.dtype = torch.float64,
+) -> Trained:
+    model = build(moe, dtype)
     spread_model(model)
     shards = shards_of(model)
     sharded = {parameter for name, parameter in model.named_parameters() if name in shards}
@@ -90,7 +95,7 @@ def train(moe: MoEConfig, processes: Processes, spread_model: Callable[[nn.Modul
         loss.backward()
         processes.sum_gradients(parameter for parameter in model.parameters() if parameter not in sharded)
         squares = {weight: weight.grad.square().sum() for weight in model.parameters() if weight.grad is not None}
-        of_shards = sum((squares.pop(weight) for weight in sharded), torch.zeros(()).double())
+        of_shards = sum((squares.pop(weight) for weight in sharded), torch.zeros((), dtype=dtype))
         norms.append((torch.stack(list(squares.values())).sum() + processes.sum(of_shards)).sqrt())
         losses.append(processes.sum(loss.detach()))
         loads.append(torch.cat([report.load.detach(), report.importance.detach(), report.tokens_per_expert]))
@@ -138,3 +143,17 @@ def test_losses_gradients_and_weights_are_those_of_one_process(
     for kind in CONFIGS:
         assert expected[kind].losses.isfinite().all()
         assert_same([result[kind] for result in results], expected[kind], shard_experts)
+
+
+def test_in_single_precision_losses_and_gradients_agree_to_a_millionth(together: Callable[..., list[Any]]) -> None:
+    def all_kinds(processes: Processes) -> dict[str, Trained]:
+        return {
+            kind: train(moe, processes, lambda model: spread(model, processes, True), torch.float32)
+            for kind, moe in CONFIGS.items()
+        }
+
+    alone = all_kinds(Processes())
+    for process in together(all_kinds, 3):
+        for kind, expected in alone.items():
+            torch.testing.assert_close(process[kind].losses, expected.losses, rtol=1e-6, atol=0)
+            torch.testing.assert_close(process[kind].norms, expected.norms, rtol=1e-6, atol=0)

@@ -12,7 +12,7 @@ from torch import Tensor
 from outrageous.errors import UserError
 from outrageous.parallel.checkpoint_folders import delete_others, put_back, take_out, write_folder
 from outrageous.parallel.processes import Processes
-from outrageous.parallel.shard_files import load_shards
+from outrageous.parallel.shard_files import load_shards, save_shards
 from outrageous.parallel.shards import Shard
 
 NUM_UNITS, PER_UNIT = 7, 2
@@ -83,6 +83,24 @@ def test_a_missing_and_a_truncated_file_are_named(written: tuple[Path, dict[str,
     (folder / ".metadata").write_bytes(b"")
     with pytest.raises(UserError, match=r"\.metadata of a checkpoint is missing or damaged"):
         load_shards(folder, Processes())
+
+
+def test_a_full_disk_is_named_by_all_and_nothing_is_left(
+    together: Callable[[Callable[[Processes], Any], int], list[Any]], small_disk: Callable[[str], Path]
+) -> None:
+    folder = small_disk("64k") / "last.experts"
+
+    def write(processes: Processes) -> str:
+        shard = Shard.of(2, processes.rank, processes.size)
+        with pytest.raises(UserError) as caught:
+            save_shards(folder, {"weight": torch.zeros(100_000)}, {"weight": shard}, processes)
+        return str(caught.value)
+
+    messages = together(write, 2)
+    assert len({*messages}) == 1
+    assert re.search(r"process \d cannot write its experts to checkpoint .*last\.experts: ", messages[0])
+    assert "No space left" in messages[0]
+    assert not folder.exists()
 
 
 def test_only_folders_of_earlier_checkpoints_at_the_same_place_are_deleted(

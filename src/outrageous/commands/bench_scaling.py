@@ -72,6 +72,7 @@ def _predictions(experiment: str, devices: list[int], device: Any) -> list[dict[
                 "rows_per_word": sent,
                 "flops_per_byte": cost(model).flops_per_training_word / sent if sent else None,
                 "seconds": seconds,
+                "sending": sent * words / number / device.bandwidth / seconds,
                 "speed_up": alone / seconds,
             }
         )

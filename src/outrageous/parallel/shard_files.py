@@ -5,11 +5,14 @@ rows of one process's units; its key tells which.
 """
 
 import pickle
+import shutil
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
 from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
@@ -21,9 +24,30 @@ from outrageous.parallel.shards import Shard
 
 
 def save_shards(folder: Path, state: dict[str, Tensor], shards: dict[str, Shard], processes: Processes) -> None:
-    """Writes state, of this process's units; to be called by all processes, with a folder that does not exist yet."""
+    """Writes state, of this process's units; to be called by all processes, with a folder that does not exist yet.
+
+    Raises:
+        UserError: on all of them, if one cannot write; there is no folder then.
+    """
     entries = {f"{shards[name].first} {shards[name].last} {name}": value for name, value in state.items()}
-    save(entries, storage_writer=FileSystemWriter(folder), no_dist=processes.size == 1)
+    try:
+        save(entries, storage_writer=_Writer(folder), no_dist=processes.size == 1)
+    except CheckpointException as error:
+        if processes.rank == 0:
+            shutil.rmtree(folder, ignore_errors=True)
+        rank, (reason, _) = next(iter(error.failures.items()))
+        why = reason.strerror if isinstance(reason, OSError) else str(reason).strip().split("\n")[0]
+        raise UserError(f"process {rank} cannot write its experts to checkpoint {folder}: {why}") from error
+
+
+class _Writer(FileSystemWriter):
+    """Tells the others the disk's own error, where torch would tell them what followed from it."""
+
+    def write_data(self, *arguments: Any) -> Any:
+        try:
+            return super().write_data(*arguments)
+        except RuntimeError as error:
+            raise error.__context__ if isinstance(error.__context__, OSError) else error from error
 
 
 def load_shards(folder: Path, processes: Processes) -> dict[str, Tensor]:

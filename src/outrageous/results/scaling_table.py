@@ -27,6 +27,7 @@ def scaling_markdown(content: dict[str, Any]) -> str:
             f"{row['rows_per_word']:,.0f}",
             f"{row['flops_per_byte']:,.0f}" if row["flops_per_byte"] else "-",
             f"{row['seconds']:.3g}",
+            f"{row['sending']:.1%}",
             f"{row['speed_up']:.1f}",
         )
         for row in figures["predicted"]
@@ -37,6 +38,7 @@ def scaling_markdown(content: dict[str, Any]) -> str:
         "bytes of rows sent per word",
         "FLOPs per byte sent",
         "seconds per step",
+        "of which rows are sent",
         "speed-up",
     ]
     return "\n\n".join(

@@ -6,6 +6,7 @@ from outrageous.config import (
     AnyRunConfig,
     ExpertOptimizer,
     FlatScheduleConfig,
+    MoEConfig,
     OptimizerConfig,
     RunConfig,
     Strategy,
@@ -13,6 +14,7 @@ from outrageous.config import (
     TrainerConfig,
 )
 from outrageous.errors import UserError
+from outrageous.parallel.shards import Shard
 from outrageous.results.records import SCALES
 
 PRECISIONS = ("32-true", "bf16-mixed")  # as Lightning names them; the others need scaled losses or another model
@@ -39,9 +41,21 @@ def check_settings(config: AnyRunConfig) -> None:
             f"optim.tables=sparse_adam with trainer.strategy={config.trainer.strategy.value}: processes do not tell "
             "each other which rows they use; set optim.tables=adam or factored_adam"
         )
+    _check_units(config.model.moe, config.trainer)
     for name in ("w_importance", "w_load"):
         value = getattr(config.balance, name)
         _require(0 <= value < math.inf, f"balance.{name}", value, "at least 0")
+
+
+def _check_units(moe: MoEConfig | None, trainer: TrainerConfig) -> None:
+    """Before any of many processes starts."""
+    num_processes = trainer.devices * trainer.num_nodes
+    if moe is None or trainer.strategy is not Strategy.expert_parallel:
+        return
+    try:
+        Shard.of(moe.num_groups or moe.num_experts, 0, num_processes)
+    except ValueError as error:
+        raise UserError(f"trainer.devices={trainer.devices} trainer.num_nodes={trainer.num_nodes}: {error}") from error
 
 
 def _check_trainer(trainer: TrainerConfig) -> None:

@@ -1,7 +1,6 @@
 """What differs between language models and translation: corpus, module, loaders, and what is left after the test."""
 
-from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +44,11 @@ def build_module(
             None: all.
 
     Raises:
-        UserError: sizes do not fit together, or there are more processes than experts, or groups of them.
+        UserError: sizes do not fit together.
     """
     moe = config.model.moe
-    here = keeping(_own_experts(moe, processes)) if moe is not None and processes is not None else nullcontext()
     try:
-        with here:
+        with _own_experts(moe, processes) if moe is not None and processes is not None else nullcontext():
             if isinstance(config, RunConfig):
                 return LanguageModule(config, vocabulary_size, origin)
             return TranslationModule(config, vocabulary_size, origin)
@@ -58,12 +56,8 @@ def build_module(
         raise UserError(f"the model's settings do not fit together: {error}") from error
 
 
-def _own_experts(moe: MoEConfig, processes: Processes) -> Callable[[int], slice]:
-    """Raises UserError if there are more processes than experts, or groups, to be spread over them."""
-    try:
-        return Shard.of(moe.num_groups or moe.num_experts, processes.rank, processes.size).rows
-    except ValueError as error:
-        raise UserError(f"trainer.devices × trainer.num_nodes: {error}") from error
+def _own_experts(moe: MoEConfig, processes: Processes) -> AbstractContextManager[None]:
+    return keeping(Shard.of(moe.num_groups or moe.num_experts, processes.rank, processes.size).rows)
 
 
 def build_data(config: AnyRunConfig, corpus: AnyCorpus) -> AnyDataModule:
