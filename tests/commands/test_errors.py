@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -66,3 +68,45 @@ def test_a_command_that_goes_well_returns_what_it_returns() -> None:
 
     assert command(1, more=2) == 3
     assert command.__doc__ == "Adds."
+
+
+WRITES = """
+import sys
+from outrageous.commands.errors import one_clear_message
+
+@one_clear_message
+def command():
+    print("first", flush=True)
+    sys.stdin.read()  # until nobody reads any more
+    for _ in range({lines}):
+        print("another")
+
+command()
+"""
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("lines", [1, 100_000])  # written at the end, or on the way
+def test_a_command_whose_output_nobody_reads_any_more_ends_quietly(lines: int, unbuffered: str) -> None:
+    code, pipe = WRITES.format(lines=lines), subprocess.PIPE
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=pipe, stdout=pipe, stderr=pipe, env=environment
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == b"first\n"
+        process.stdout.close()
+        process.stdin.close()
+        assert process.wait(60) == 141
+        assert process.stderr.read() == b""
+
+
+def test_a_pipe_to_somebody_else_that_breaks_is_a_mistake_of_ours() -> None:
+    @one_clear_message
+    def command() -> None:
+        raise BrokenPipeError(errno.EPIPE, "ours")
+
+    with pytest.raises(BrokenPipeError, match="ours"):
+        command()

@@ -6,6 +6,7 @@ import pytest
 
 from outrageous.commands import promote
 from outrageous.results.records import Record, find_records, read_record, write_record
+from outrageous.results.translation_samples import NUM_SAMPLES, Translated, to_lines
 
 SAMPLE = Path(__file__).parents[1] / "results" / "sample_record.json"
 
@@ -36,6 +37,29 @@ def test_copies_the_newest_run_of_each_seed(tmp_path: Path, capsys: pytest.Captu
     assert read_record(folder / "seed_1" / "record.json") == record(seed=1)
     assert len(find_records(tmp_path / "results")) == 2
     assert capsys.readouterr().out.count("promoted") == 2
+
+
+def test_some_translations_and_experts_are_kept_beside_the_record(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finish(tmp_path, record())
+    [folder] = [path.parent for path in (tmp_path / "outputs").rglob("record.json")]
+    source, reference, ours = ([f"{side} {i}" for i in range(100)] for side in ("source", "reference", "ours"))
+    (folder / "translations.en-de.txt").write_text(to_lines(Translated(source, reference, ours, "nrefs:1")))
+    (folder / "best.ckpt").write_bytes(b"weights")
+    assert run(tmp_path) == 0
+    target = tmp_path / "results" / "records" / "lm" / "moe_4" / "pocket" / "seed_0"
+    assert {path.name for path in target.iterdir()} == {"record.json", "translations.en-de.txt"}
+    assert (target / "translations.en-de.txt").read_text().count("translation  ours ") == NUM_SAMPLES
+
+
+def test_nothing_is_copied_where_translations_are_damaged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    finish(tmp_path, record(), record(seed=1))
+    [folder] = [path.parent for path in (tmp_path / "outputs").rglob("seed_1/*/record.json")]
+    (folder / "translations.en-de.txt").write_text("half")
+    assert run(tmp_path) == 2
+    assert "translations.en-de.txt is damaged" in capsys.readouterr().err
+    assert not (tmp_path / "results").exists()
 
 
 def test_the_scale_is_chosen(tmp_path: Path) -> None:

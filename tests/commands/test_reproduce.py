@@ -176,11 +176,17 @@ def test_translations_of_all_runs_stand_in_one_file(tmp_path: Path, capsys: pyte
     folders = {name: RunFolder(tmp_path / name) for name in ("mt/moe_0 seed 0", "mt/moe_32 seed 0", "lm/moe_4 seed 0")}
     for name in list(folders)[:2]:
         folders[name].path.mkdir(parents=True)
-        part = Translated(["a"], ["b"], [name.upper()])
-        folders[name].translations("en-de").write_text(to_lines(part, "nrefs:1"))
-    write_samples(folders, tmp_path / "samples.md", "smoke")
-    text = (tmp_path / "samples.md").read_text()
+        part = Translated(["a"], ["b"], [name.upper()], "nrefs:1")
+        folders[name].translations("en-de").write_text(to_lines(part))
+    folders["mt/moe_32 seed 0"].experts_text.write_text("a model\n\nencoder, expert 3: 1 words\n  1.000  [sea] \n")
+    folders["mt/moe_32 seed 0"].experts_page.write_text("<html>")
+    write_samples(folders, tmp_path, "smoke", "figure_4")
+    text = (tmp_path / "translations_smoke.md").read_text()
     assert "- source: a\n- reference: b\n- mt/moe_0 seed 0: MT/MOE\\_0 SEED 0\n- mt/moe_32 seed 0: MT/MOE" in text
-    assert str(tmp_path / "samples.md") in capsys.readouterr().out
-    write_samples({"lm/moe_4 seed 0": folders["lm/moe_4 seed 0"]}, tmp_path / "none.md", "smoke")
-    assert not (tmp_path / "none.md").exists()
+    assert "encoder, expert 3" in (tmp_path / "table_9_smoke.md").read_text()
+    told = capsys.readouterr().out
+    for path in ("translations_smoke.md", "table_9_smoke.md", "mt/moe_32 seed 0/experts.html"):
+        assert str(tmp_path / path) in told
+    write_samples({"lm/moe_4 seed 0": folders["lm/moe_4 seed 0"]}, tmp_path / "none", "smoke", "table_7")
+    assert not (tmp_path / "none").exists()
+    assert capsys.readouterr().out == ""

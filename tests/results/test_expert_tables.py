@@ -1,6 +1,16 @@
 """What is written of experts, by hand."""
 
-from outrageous.results.expert_tables import ExpertUse, to_html, to_metrics, to_rows, to_text
+from dataclasses import replace
+
+from outrageous.results.expert_tables import (
+    ExpertUse,
+    experts_markdown,
+    some_experts,
+    to_html,
+    to_metrics,
+    to_rows,
+    to_text,
+)
 from outrageous.results.specialisation import Context, Specialisation
 
 USE = ExpertUse(
@@ -50,3 +60,20 @@ def test_rows_and_metrics() -> None:
         "test_expert_bits_above_chance_layers.1": 1.25,
         "test_expert_bits_by_chance_layers.1": 0.25,
     }
+
+
+def test_some_experts_are_spread_evenly_and_keep_their_statistics() -> None:
+    many = replace(USE, moe="encoder", assignments=[9] * 10, contexts=dict.fromkeys(range(10), USE.contexts[0]))
+    few = some_experts(to_text([many, USE], "a model"))
+    heads = [line.split(":")[0] for line in few.splitlines() if ", expert " in line]
+    encoder = [f"encoder, expert {expert}" for expert in (0, 2, 5, 7)]  # i · 10 // 4
+    assert heads == [*encoder, "layers.1, expert 0", "layers.1, expert 2"]
+    assert few.startswith(f"a model\n\n{many.statistic()}\n\nencoder, expert 0: 9 words\n  0.750  to the [<b>] sea\n")
+    assert USE.statistic() in few
+    assert some_experts(few) == few
+
+
+def test_markdown_shows_text_as_it_is() -> None:
+    text = experts_markdown({"mt/moe_32 seed 0": to_text([USE], "*a*")}, "smoke", "a command")
+    assert "## mt/moe_32 seed 0\n\n    *a*\n\n    layers.1: 3 experts" in text
+    assert "\n      0.500       a [tree]\n" in text

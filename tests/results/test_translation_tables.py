@@ -26,15 +26,21 @@ def translated(make_record: MakeRecord, row: str, **metrics: float) -> Record:
 
 def test_table_3_has_the_rows_of_its_direction(make_record: MakeRecord, published: Path) -> None:
     records = [
-        translated(make_record, "mt_moe_32_en_de", test_bleu=12.5, test_bleu_compounds_split=12.0),
+        translated(
+            make_record,
+            "mt_moe_32_en_de",
+            test_bleu=12.5,
+            test_bleu_compounds_split=12.0,
+            test_perplexity_batchwise=9.2,
+        ),
         translated(make_record, "mt_moe_2048_h_en_de", test_bleu=13.0),
         translated(make_record, "mt_moe_0_en_fr", test_bleu=77.0),
     ]
     found = rows(to_markdown(make_table(TABLE_3, published, "pocket", {"reference": records}), "c"))
-    assert found["moe_32"][-6:] == ["9.00 (1)", "12.50 (1)", "12.00 (1)", "-", "2.50", "0.0120"]
+    assert found["moe_32"][-7:] == ["9.00 (1)", "12.50 (1)", "12.00 (1)", "-", "9.20 (1)", "2.50", "0.0120"]
     assert found["moe_2048"][:2] == ["4.64", "26.03"]
-    assert found["moe_2048"][-5] == "13.00 (1)"
-    assert found["moe_0"][-6:] == ["not run"] * 6
+    assert found["moe_2048"][-6] == "13.00 (1)"
+    assert found["moe_0"][-7:] == ["not run"] * 7
 
 
 def test_table_5_sets_models_of_one_direction_beside_those_of_all(make_record: MakeRecord, published: Path) -> None:

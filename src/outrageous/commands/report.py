@@ -21,7 +21,8 @@ from outrageous.results.paper_tables import (
     CurveSet,
     PaperTable,
 )
-from outrageous.results.records import SCALES, Record, find_records
+from outrageous.results.records import SCALES, Record, find_records, reference_folder
+from outrageous.results.samples import samples
 from outrageous.results.translation_tables import FIGURE_4, TABLE_2, TABLE_3, TABLE_5, TRANSLATION_TABLES
 
 COMMAND = "python -m outrageous.commands.report"
@@ -105,6 +106,7 @@ def reference_files(results: Path) -> dict[Path, bytes]:
         drawn = [figure for figure in PAPER_FIGURES.values() if figure.table in forms]
         curves = [each for each in (LEARNING_CURVES, *FIGURE_4) if each.table in forms]
         contents = make_exhibits(forms, drawn, curves, published, scale, ours, COMMAND)
+        contents |= samples(_first_seeds(results, reference, scale), scale, COMMAND)
         for name, content in contents.items():
             files[results / ("tables" if name.endswith(".md") else "figures") / name] = content
     return files
@@ -125,6 +127,15 @@ def _readme(readme: Path, table: tables.Table) -> dict[Path, bytes]:
 def _reference(results: Path) -> list[Record]:
     # Smoke runs prove that the parts run; their numbers mean nothing, so they are no reference.
     return [record for record in find_records(results / "records") if record.scale != "smoke"]
+
+
+def _first_seeds(results: Path, reference: list[Record], scale: str) -> dict[str, Path]:
+    """Title -> where the record of an experiment's lowest seed stands."""
+    seeds: dict[str, int] = {}
+    for record in reference:
+        if record.scale == scale:
+            seeds[record.experiment] = min(record.seed, seeds.get(record.experiment, record.seed))
+    return {f"{name} seed {seed}": reference_folder(results, name, scale, seed) for name, seed in sorted(seeds.items())}
 
 
 def _check(files: dict[Path, bytes]) -> int:

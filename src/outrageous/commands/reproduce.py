@@ -48,9 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     records = [*baseline, *(job.record() for job in jobs if job.finished)]
     print(write_local_report(arguments.sweep, records, runs / arguments.sweep, arguments.scale))
     finished = {job.title: job.folder for job in jobs if job.finished}
-    write_samples(finished, runs / arguments.sweep / f"translations_{arguments.scale}.md", arguments.scale)
-    for folder in (folder for folder in finished.values() if folder.experts_page.exists()):
-        print(f"Experts: {folder.experts_page}")
+    write_samples(finished, runs / arguments.sweep, arguments.scale, arguments.sweep)
     if arguments.settings:
         print(f"All of this machine's runs with {' '.join(arguments.settings)}")
     for job in failed:
@@ -58,19 +56,22 @@ def main(argv: list[str] | None = None) -> int:
     return 2 if failed else 0
 
 
-def write_samples(folders: "dict[str, RunFolder]", target: Path, scale: str) -> None:
-    """Translations of the same sentences by every run, title by title, into `target`, if there are any."""
-    from outrageous.results.files import read_text, write_bytes
-    from outrageous.results.translation_samples import Translated, from_lines, samples_markdown
+def write_samples(folders: "dict[str, RunFolder]", target: Path, scale: str, sweep: str) -> None:
+    """Translations of the same sentences by every run, title by title, and some of their experts, into files in the
+    folder `target`, if there are any; says where these and all experts stand."""
+    from outrageous.commands.report import LOCAL_COMMAND
+    from outrageous.results.files import write_bytes
+    from outrageous.results.samples import samples
 
-    directions: dict[str, dict[str, Translated]] = {}
-    for title, folder in sorted(folders.items()):
-        for path in sorted(folder.path.glob("translations.*.txt")):
-            direction = path.name.split(".")[1]
-            directions.setdefault(direction, {})[title] = from_lines(read_text(path), str(path))
-    if directions:
-        write_bytes(target, samples_markdown(directions, scale, "python -m outrageous.commands.reproduce").encode())
-        print(f"Translations, side by side: {target}")
+    files = samples(
+        {title: folder.path for title, folder in sorted(folders.items())}, scale, f"{LOCAL_COMMAND} {sweep}"
+    )
+    for name, content in files.items():
+        write_bytes(target / name, content)
+    pages = [folder.experts_page for folder in folders.values() if folder.experts_page.exists()]
+    for title, paths in (("Translations and experts", [target / name for name in files]), ("All experts", pages)):
+        if paths:
+            print("\n  ".join([f"{title}, to be read:", *map(str, paths)]))
 
 
 def _baseline(sweep: str, scale: str, settings: list[str]) -> list[Record]:

@@ -120,6 +120,11 @@ def find_records(root: Path) -> list[Record]:
     return [read_record(path) for path in sorted(root.rglob(FILE_NAME))]
 
 
+def reference_folder(results: Path, experiment: str, scale: str, seed: int) -> Path:
+    """Where the results folder keeps a reference record, and what is kept beside it."""
+    return results / "records" / experiment / scale / f"seed_{seed}"
+
+
 def in_its_row(record: Record) -> Record:
     """The record under its experiment's row: in this machine's own table a variation stands there too."""
     return dataclasses.replace(record, row=row_of(record.experiment))

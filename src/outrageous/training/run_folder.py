@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from outrageous.config import AnyRunConfig, Strategy, corpus_identity, settings_identity
+from outrageous.results.samples import EXPERTS, TRANSLATIONS
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,12 @@ class RunFolder:
 
     def translations(self, direction: str) -> Path:
         """Sources, references and translations of the test part of one direction."""
-        return self.path / f"translations.{direction}.txt"
+        return self.path / TRANSLATIONS.format(direction=direction)
 
     @property
     def experts_text(self) -> Path:
         """The contexts that each expert is chosen for most."""
-        return self.path / "experts.txt"
+        return self.path / EXPERTS
 
     @property
     def experts_page(self) -> Path:

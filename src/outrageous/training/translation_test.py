@@ -22,7 +22,7 @@ def score_translations(model: TranslationModel, corpus: ParallelCorpus, folder: 
         sources, references = corpus.text("test", direction)
         translations = translate_test(translator, sources, direction)
         found, signature = bleu_of(translations, references, direction, several=len(corpus.test.rows_of) > 1)
-        text = to_lines(Translated(sources, references, translations), signature)
+        text = to_lines(Translated(sources, references, translations, signature))
         write_bytes(folder.translations(direction), text.encode())
         metrics |= found
     return metrics
