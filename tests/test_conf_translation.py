@@ -1,5 +1,6 @@
 """Every preset of translation composes at every scale and is the experiment that its name says."""
 
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -49,6 +50,16 @@ def test_a_preset_is_what_its_name_says_and_builds(experiment: str, scale: str) 
         assert len(moe.d_hidden) == 1
     with torch.device("meta"):  # no memory for the weights
         TranslationModel(config.model, config.data.vocabulary_size)
+
+
+@pytest.mark.parametrize("data", ["pocket_en_de", "pocket_en_fr", "wmt14_en_de"])
+def test_the_other_direction_is_one_setting_and_names_the_run(data: str) -> None:
+    there, back = (f"{data[-5:-3]}-{data[-2:]}", f"{data[-2:]}-{data[-5:-3]}")
+    settings = ["experiment=mt/moe_32", "scale=pocket", f"data={data}"]
+    one, other = translation_config(settings), translation_config([*settings, f"data.directions=[{back}]"])
+    assert (one.data.directions, other.data.directions) == ([there], [back])
+    assert other.name == f"mt/moe_32_{back.replace('-', '_')}"
+    assert replace(other, name=one.name, data=one.data) == one
 
 
 def test_at_paper_scale_the_sizes_are_the_papers() -> None:

@@ -12,6 +12,7 @@ from outrageous.commands import report
 from outrageous.results.drawing import Drawing
 from outrageous.results.figures import PAPER_FIGURES
 from outrageous.results.records import Record, read_record, write_record
+from outrageous.results.translation_samples import Translated, to_lines
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "tests" / "results" / "sample_record.json"
@@ -191,3 +192,18 @@ def test_help_is_quick_and_imports_nothing_heavy(command: str) -> None:
     assert done.returncode == 0, done.stderr
     assert "usage:" in done.stdout
     assert time.perf_counter() - start < 20  # a second on an idle machine
+
+
+@pytest.mark.usefixtures("no_drawing")
+def test_what_is_kept_beside_the_first_seed_is_shown(results: Path) -> None:
+    for seed in (1, 2):
+        folder = results / "records" / "mt" / "moe_0_en_de" / "pocket" / f"seed_{seed}"
+        mine = record("mt_moe_0_en_de", seed=seed)
+        write_record(dataclasses.replace(mine, experiment="mt/moe_0_en_de"), folder)
+        part = Translated(["a source"], ["a reference"], [f"ours of seed {seed}"], "nrefs:1")
+        (folder / "translations.en-de.txt").write_text(to_lines(part))
+    assert report.main(["--results", str(results)]) == 0
+    text = (results / "tables" / "translations_pocket.md").read_text()
+    assert "- source: a source\n- reference: a reference\n- mt/moe_0_en_de seed 1: ours of seed 1\n" in text
+    assert "seed 2" not in text
+    assert report.main(["--check", "--results", str(results)]) == 0
