@@ -33,15 +33,16 @@ class Attention(nn.Module, ABC):
     """The weights are a softmax of A(x_i, y_j) over the source positions i, the context is the encoder's outputs' mean
     by these weights.
 
-    Vectors that are compared are as wide as the model, which the paper does not say. V starts at ones, so that the
-    multiplicative A starts as a plain inner product; U and W start as PyTorch's linear layers do.
+    Vectors that are compared are as wide as the model, which the paper does not say. V starts at 1/√D, so that the
+    multiplicative A starts as a scaled inner product (Vaswani et al., 2017); U and W start as PyTorch's linear layers do.
+    Where V starts at ones, weights grow peaked by chance before they mean anything, and the source is learned later.
     """
 
     def __init__(self, d_model: int) -> None:
         super().__init__()
         self.key = nn.Linear(d_model, d_model, bias=False)  # U
         self.query = nn.Linear(d_model, d_model, bias=False)  # W
-        self.v = nn.Parameter(torch.ones(d_model))
+        self.v = nn.Parameter(torch.full((d_model,), d_model**-0.5))
 
     def remember(self, encoded: Tensor, mask: Tensor) -> Memory:
         """encoded [B, L, D], mask [B, L]: computed once for all queries to come."""
