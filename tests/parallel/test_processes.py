@@ -26,16 +26,17 @@ def test_exchanges_sums_and_their_gradients(together: Together, monkeypatch: Any
         received = processes.exchange(mine, SEND[processes.rank], [row[processes.rank] for row in SEND])
         total = processes.sum(received.sum(dim=0))
         (total * (processes.rank + 1)).sum().backward()
-        weights = [torch.zeros(3, requires_grad=True), torch.zeros(4, requires_grad=True), torch.zeros(0)]
+        weights = [torch.zeros(size, requires_grad=True) for size in ((3,), (4,), (2, 3))]  # the last one is large
         if processes.rank != 1:
             weights[0].grad = torch.full((3,), float(processes.rank))
-        processes.sum_gradients(weights)
+            weights[2].grad = torch.full((2, 3), float(processes.rank) + 1)
+        processes.sum_gradients([*weights, torch.zeros(0)])
         return {
             "received": received.detach(),
             "total": total.detach(),
             "gradient": mine.grad,
             "gathered": processes.gather(mine),
-            "gradients": [weight.grad for weight in weights[:2]],
+            "gradients": [weight.grad for weight in weights],
             "totals": processes.totals(2, processes.rank),
         }
 
@@ -48,7 +49,8 @@ def test_exchanges_sums_and_their_gradients(together: Together, monkeypatch: Any
         # The loss is Σ_r (r + 1)·total, whose gradient by any row is 1 + 2 + 3.
         torch.testing.assert_close(result["gradient"], torch.full_like(rows_of(rank), 6.0))
         torch.testing.assert_close(result["gathered"], whole)
-        torch.testing.assert_close(result["gradients"], [torch.full((3,), 2.0), torch.zeros(4)])
+        expected = [torch.full((3,), 2.0), torch.zeros(4), torch.full((2, 3), 4.0)]
+        torch.testing.assert_close(result["gradients"], expected)
         assert result["totals"] == [6, 3]
 
 

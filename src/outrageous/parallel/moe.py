@@ -113,8 +113,10 @@ def _whole(
         padded = values.new_zeros(num_experts)
         return padded.index_add(0, torch.arange(num_experts, device=values.device)[place], values)
 
-    num_tokens, num_rows = processes.totals(*mean_of)
-    both = threshold_loss * (mean_of[0] / max(1, num_tokens)) + report.threshold_loss * (mean_of[1] / max(1, num_rows))
+    tokens_per_expert = at_place(report.tokens_per_expert)
+    counts = processes.sum(torch.cat([tokens_per_expert, tokens_per_expert.new_tensor(mean_of)]))
+    num_tokens, num_rows = counts[num_experts:].clamp_min(1).to(threshold_loss.dtype)
+    both = threshold_loss * (mean_of[0] / num_tokens) + report.threshold_loss * (mean_of[1] / num_rows)
     summed = processes.sum(torch.cat([at_place(report.importance), at_place(report.load), both.unsqueeze(0)]))
     importance, load, both = summed.split([num_experts, num_experts, 1])
-    return MoEReport(processes.sum(at_place(report.tokens_per_expert)), importance, load, both.squeeze(0))
+    return MoEReport(counts[:num_experts], importance, load, both.squeeze(0))

@@ -56,7 +56,10 @@ class Processes:
         for parameter in parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        for bucket in _buckets([parameter.grad for parameter in parameters if parameter.grad is not None]):
+        for bucket in buckets([parameter.grad for parameter in parameters if parameter.grad is not None]):
+            if len(bucket) == 1 and bucket[0].is_contiguous():
+                dist.all_reduce(bucket[0])
+                continue
             flat = torch.cat([gradient.flatten() for gradient in bucket])
             dist.all_reduce(flat)
             parts = flat.split([gradient.numel() for gradient in bucket])
@@ -64,20 +67,23 @@ class Processes:
                 gradient.copy_(part.view_as(gradient))
 
 
-ELEMENTS_PER_BUCKET = 2**23  # enough for the network's full speed, and little beside the gradients themselves
+ELEMENTS_PER_BUCKET = 2**16  # from here on a call costs less than to copy what is summed, there and back
 
 
-def _buckets(gradients: list[Tensor]) -> list[list[Tensor]]:
-    """Runs of gradients of one dtype that are sent together."""
-    buckets: list[list[Tensor]] = []
-    size = 0
+def buckets(gradients: Iterable[Tensor]) -> list[list[Tensor]]:
+    """Runs of gradients of one dtype that are summed together; a large one alone, where it lies."""
+    runs: dict[torch.dtype, list[Tensor]] = {}  # those that are not full yet
+    result: list[list[Tensor]] = []
     for gradient in gradients:
-        if not buckets or size + gradient.numel() > ELEMENTS_PER_BUCKET or gradient.dtype != buckets[-1][0].dtype:
-            buckets.append([])
-            size = 0
-        buckets[-1].append(gradient)
-        size += gradient.numel()
-    return buckets
+        if gradient.numel() >= ELEMENTS_PER_BUCKET:
+            result.append([gradient])
+            continue
+        run = runs.get(gradient.dtype)
+        if run is None or sum(each.numel() for each in run) + gradient.numel() > ELEMENTS_PER_BUCKET:
+            run = runs[gradient.dtype] = []
+            result.append(run)
+        run.append(gradient)
+    return result
 
 
 def _device() -> torch.device:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from outrageous.models.cost import cost
 from outrageous.models.language_model import LanguageModel
 from outrageous.moe import Mixtures, MoE
-from outrageous.parallel.processes import ELEMENTS_PER_BUCKET
+from outrageous.parallel.processes import buckets
 
 FLOAT, INT = 4, 8  # bytes
 CROSSINGS = 4  # of a row: there and back, and its gradient
@@ -56,9 +56,10 @@ def predict_traffic(model: LanguageModel, words_per_batch: int, num_processes: i
     away = 1 - 1 / num_processes  # of everything, as far as it is elsewhere
     rows = others = 0.0
     mixtures = [layer for layer in model.layers if isinstance(layer, MoE)]
-    shared = sum(weight.numel() for weight in model.parameters())
+    of_experts = {weight for moe in mixtures for weight in moe.experts.parameters()}
+    shared = [weight for weight in model.parameters() if weight not in of_experts]
     # Words of the batch, of each MoE; the loss; the squared norm of experts' gradients.
-    summed, exchanges, sums = INT * (1 + len(mixtures)) + 2 * FLOAT, 0, 4 if mixtures else 2
+    summed, exchanges, sums = INT * (1 + len(mixtures)) + 2 * FLOAT, 0, 3 if mixtures else 2
     for moe in mixtures:
         units: int = moe.gate.num_experts  # type: ignore[assignment]
         k: int = moe.gate.k  # type: ignore[assignment]
@@ -70,9 +71,9 @@ def predict_traffic(model: LanguageModel, words_per_batch: int, num_processes: i
         others += sent * (2 * FLOAT + (INT if hierarchical else 0)) + away * units * INT
         exchanges += CROSSINGS + 3 + (1 if hierarchical else 0)  # weights twice, counts, and numbers
         summed += 2 * FLOAT * (units + 2 * num_experts + 1) + INT * num_experts + 2 * INT
-        sums += 6
-        shared -= sum(weight.numel() for weight in moe.experts.parameters())
-    return Traffic(rows, others, summed + FLOAT * shared, exchanges, sums + -(-shared // ELEMENTS_PER_BUCKET))
+        sums += 5
+    summed += FLOAT * sum(weight.numel() for weight in shared)
+    return Traffic(rows, others, summed, exchanges, sums + len(buckets(shared)))
 
 
 def predict_seconds(model: LanguageModel, words_per_batch: int, num_processes: int, device: Device) -> float:

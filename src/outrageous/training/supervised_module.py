@@ -82,7 +82,7 @@ class SupervisedModule(StampedModule):
     def training_step(self, batch: AnyBatch, batch_idx: int) -> dict[str, Any]:
         with at_hand(self._part(batch)):
             hidden, reports = self.hidden(batch)
-        (num_words,) = self.processes.totals(batch.num_tokens)
+        num_words, *tokens_of_moes = self.processes.totals(batch.num_tokens, *self.tokens_of_moes(batch))
         word_loss = self.word_loss(hidden, batch.targets[batch.mask], num_words)
         w_importance, w_load = self.balance.w_importance, self.balance.w_load
         balance_loss = sum((balancing_loss(report, w_importance, w_load) for report in reports), torch.zeros(()))
@@ -93,7 +93,7 @@ class SupervisedModule(StampedModule):
             "word_loss": self.processes.sum(word_loss.detach()),
             "balance_loss": balance_loss.detach(),
             "num_words": round(num_words),
-            **self._use_of_experts(batch, reports),
+            **self._use_of_experts(reports, tokens_of_moes),
         }
 
     def _part(self, batch: AnyBatch) -> BatchPart:
@@ -141,7 +141,8 @@ class SupervisedModule(StampedModule):
         nll = self.model.softmax.negative_log_likelihood(hidden, batch.targets[batch.mask])
         self._nll += nll.double().sum().cpu()
         self._num_tokens += batch.num_tokens
-        return self._use_of_experts(batch, reports)
+        tokens_of_moes = self.processes.totals(*self.tokens_of_moes(batch)) if reports else []
+        return self._use_of_experts(reports, tokens_of_moes)
 
     def on_validation_epoch_end(self) -> None:
         self._log_perplexity("dev")
@@ -165,12 +166,12 @@ class SupervisedModule(StampedModule):
             )
         self.log(f"{part}_perplexity", perplexity, logger=False)  # Meter and log_result do that
 
-    def _use_of_experts(self, batch: AnyBatch, reports: list[MoEReport]) -> dict[str, Any]:
+    def _use_of_experts(self, reports: list[MoEReport], tokens_of_moes: list[float]) -> dict[str, Any]:
         """Of each MoE, for those who measure and draw: callbacks read it from a step's outputs."""
         return {
             "utilisation": [utilisation(report) for report in reports],
             "tokens_per_expert": [report.tokens_per_expert for report in reports],
-            "tokens_of_moes": self.processes.totals(*self.tokens_of_moes(batch)) if reports else [],
+            "tokens_of_moes": tokens_of_moes[: len(reports)],  # none of a model without
         }
 
 
