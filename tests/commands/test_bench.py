@@ -19,14 +19,24 @@ def test_steps_of_several_models_and_their_ratio(
     tiny_corpus: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    arguments = ["step", "lm/moe_1_wide", "lm/moe_4", *settings(tiny_corpus), "--scale", "smoke", "--rounds", "3"]
-    assert main([*arguments, "--save"]) == 0
-    saved = json.loads((tmp_path / "results" / "benchmarks" / "step_smoke.json").read_text())
-    figures = saved["figures"]
-    ratio = figures["lm/moe_4 words_per_second"] / figures["lm/moe_1_wide words_per_second"]
-    assert figures["lm/moe_4 / lm/moe_1_wide"] == pytest.approx(ratio)
+    arguments = ["step", "experiment=lm/moe_4", "lm/moe_1_wide", "scale=smoke", *settings(tiny_corpus)]
+    synthetic = ["data=synthetic", "data.max_rows=500", "data.max_size=300", "trainer.precision=bf16-mixed"]
+    arguments = [argument for argument in arguments if not argument.startswith("data")]
+    assert main([*arguments, *synthetic, "--rounds", "1", "--save"]) == 0
+    folder = tmp_path / "results" / "benchmarks"
+    saved = json.loads((folder / "step_smoke.json").read_text())
     assert saved["hardware"]["threads"] == 1
-    assert "lm/moe_4 / lm/moe_1_wide" in capsys.readouterr().out
+    rows = saved["figures"]["rows"]
+    assert [row["experiment"] for row in rows] == ["lm/moe_1_wide", "lm/moe_4"]
+    for row in rows:
+        assert sum(row["parts"].values()) == pytest.approx(1)
+        assert min(row["parts"].values()) > 0
+        assert row["share_of_dense"] == pytest.approx(row["tflops"] / row["dense_tflops"])
+        assert row["peak"] > 10**7
+    # 16 wide: two LSTMs of 8·16² and four experts of 2·16·32, with a gate of 2·16·4; softmax of 16·(1 + 16) classes.
+    flops = 6 * (2 * 8 * 16**2 + 4 * 2 * 16 * 32 + 2 * 16 * 4 + 16 * 17)
+    assert rows[1]["tflops"] == pytest.approx(rows[1]["words_per_second"] * flops / 1e12)
+    assert (folder / "step_smoke.md").read_text() in capsys.readouterr().out
 
 
 def test_batching(tiny_corpus: list[str], capsys: pytest.CaptureFixture[str]) -> None:

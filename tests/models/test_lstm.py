@@ -132,3 +132,10 @@ def test_where_a_build_has_none_in_bfloat16_float32_is_used_and_one_message_says
     assert [str(each.message) for each in said if "oneDNN" not in str(each.message)] == [message]
     assert_close(y[0], layer(x.bfloat16().float()))
     assert torch.equal(torch.get_rng_state(), drawn)
+
+
+@pytest.mark.parametrize("projected", [False, True])
+def test_an_evaluation_finds_out_as_well(projected: bool) -> None:
+    lstm._autocasts.cache_clear()
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        assert lstm._autocasts("cpu", projected)

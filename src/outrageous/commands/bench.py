@@ -30,13 +30,14 @@ from outrageous.commands.bench_corpora import bench_data, bench_vocabulary
 from outrageous.commands.bench_decoding import bench_decoding
 from outrageous.commands.bench_layers import bench_cost, bench_layer, bench_memory
 from outrageous.commands.bench_scaling import bench_scaling, bench_sharding
-from outrageous.commands.bench_sizes import as_json, save
+from outrageous.commands.bench_sizes import save
+from outrageous.commands.bench_steps import bench_batching, bench_step
 from outrageous.commands.errors import one_clear_message
 from outrageous.errors import UserError
 
 ROUNDS = {
     "batching": 5,
-    "step": 30,
+    "step": 3,
     "layer": 3,
     "cost": 3,
     "memory": 5,
@@ -66,11 +67,9 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError(f"--rounds {arguments.rounds} --threads {arguments.threads}: both must be at least 1")
     experiments = [argument for argument in arguments.arguments if "=" not in argument]
     settings = [argument for argument in arguments.arguments if "=" in argument]
-    if arguments.what == "step" and not experiments:
-        raise UserError("step: name the experiments to compare, such as lm/moe_1_wide lm/moe_32")
     measure = {
-        "batching": _batching,
-        "step": _step,
+        "batching": bench_batching,
+        "step": bench_step,
         "layer": bench_layer,
         "cost": bench_cost,
         "memory": bench_memory,
@@ -88,45 +87,6 @@ def main(argv: list[str] | None = None) -> int:
         save(files)
         print(f"wrote {', '.join(files)} in {BENCHMARKS}")
     return 0
-
-
-def _batching(
-    content: dict[str, Any], arguments: argparse.Namespace, experiments: list[str], settings: list[str]
-) -> dict[str, bytes]:
-    from outrageous.training.benchmark import batching_speed
-
-    (config, *_), corpus = _prepare(arguments, experiments or ["lm/moe_1_wide"], settings)
-    return _lines(content, arguments, batching_speed(corpus, config.trainer.words_per_batch, arguments.rounds))
-
-
-def _step(
-    content: dict[str, Any], arguments: argparse.Namespace, experiments: list[str], settings: list[str]
-) -> dict[str, bytes]:
-    from outrageous.training.benchmark import step_speeds
-
-    configs, corpus = _prepare(arguments, experiments, settings)
-    speeds = step_speeds(configs, corpus, arguments.rounds)
-    first = speeds[experiments[0]]
-    ratios = {f"{name} / {experiments[0]}": speed / first for name, speed in speeds.items() if name != experiments[0]}
-    return _lines(content, arguments, {f"{name} words_per_second": speed for name, speed in speeds.items()} | ratios)
-
-
-def _prepare(arguments: argparse.Namespace, experiments: list[str], settings: list[str]) -> tuple[list[Any], Any]:
-    """The configurations of the experiments, and the corpus of the first."""
-    from outrageous.commands.compose import run_config
-    from outrageous.data.corpus import prepare_corpus
-    from outrageous.training.libraries import set_up_cpu
-
-    set_up_cpu(arguments.threads)
-    overrides = [f"scale={arguments.scale}", *settings]
-    configs = [run_config([f"experiment={name}", *overrides]) for name in experiments]
-    return configs, prepare_corpus(configs[0].data, Path(configs[0].paths.corpora))
-
-
-def _lines(content: dict[str, Any], arguments: argparse.Namespace, figures: dict[str, float]) -> dict[str, bytes]:
-    for name, value in figures.items():
-        print(f"{name:45} {value:,.0f}" if value > 100 else f"{name:45} {value:.4f}")
-    return {f"{arguments.what}_{arguments.scale}.json": as_json(content | {"figures": figures})}
 
 
 def _origin(arguments: argparse.Namespace, argv: list[str]) -> dict[str, Any]:

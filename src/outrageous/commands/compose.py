@@ -25,7 +25,7 @@ CONF = Path(__file__).parents[3] / "conf"
 # Overrides that leave a preset the preset that it is: where, by whom and how often it is run, not what is run.
 _CHANGE_NO_RESULT = {
     *("experiment", "scale", "seed", "sweep", "logger", "trainer", "trainer.num_threads", "trainer.strategy"),
-    *("trainer.devices", "trainer.num_nodes", "trainer.timeout", "trainer.sharded_checkpoints"),
+    *("trainer.devices", "trainer.num_nodes", "trainer.timeout", "trainer.sharded_checkpoints", "trainer.profile"),
 }
 
 # Schemas and resolvers, made known to Hydra where this is imported: in a process too that one of its launchers starts.

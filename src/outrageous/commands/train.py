@@ -37,6 +37,8 @@ def main(config: DictConfig) -> None:
     figures = ", ".join(f"{name} {value:.4g}" for name, value in record.metrics.items())
     print(f"{run_config.name} ({run_config.scale.name}, seed {run_config.seed}): {figures}")
     print(f"Record: {folder.record}")
+    if folder.trace.exists():
+        print(f"Trace: {folder.trace} (open it at https://ui.perfetto.dev or in TensorBoard)")
     if look := how_to_look(folder.path):
         print(look)
 

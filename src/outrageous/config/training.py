@@ -97,6 +97,7 @@ class TrainerConfig:
         timeout: seconds that a process waits for the others before it gives up.
         sharded_checkpoints: with expert_parallel, write experts to a folder beside each checkpoint, every process its
             own; otherwise the first process writes all.
+        profile: trace some steps, for a look at what the time goes to.
     """
 
     accelerator: str
@@ -113,6 +114,7 @@ class TrainerConfig:
     num_nodes: int = 1
     timeout: int = 600
     sharded_checkpoints: bool = False
+    profile: bool = False
 
 
 @dataclass

@@ -77,7 +77,7 @@ def _check(config: CorpusConfig) -> None:
         raise UserError(f"data.max_size={config.max_size} must be at least 4: <s>, </s>, <unk> and a word")
     if config.source is Source.shards:
         _check_shards(config)
-    else:
+    elif config.source is not Source.synthetic:
         _check_split(config)
 
 

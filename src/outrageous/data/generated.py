@@ -59,12 +59,20 @@ def spell(num_types: int) -> NDArray[np.object_]:
 def _draw(num_words: int, words: NDArray[np.object_], generator: np.random.Generator) -> bytes:
     """Sentences of `num_words` words and line breaks in all; p(k) = log((k+2)/(k+1)) / log(V+1)."""
     num_types = len(words) - 1
-    ids = np.exp(generator.random(num_words) * np.log(num_types + 1)).astype(np.int64) - 1
-    # Lengths of One Billion Word: most sentences near 20 words, few beyond 60; at least one word.
-    num_sentences = max(1, round(num_words / MEAN_LENGTH))
-    lengths = 1 + generator.gamma(3.0, (MEAN_LENGTH - 1) / 3, num_sentences).astype(np.int64)
+    ids = draw_ids(num_words, num_types, generator)
+    lengths = draw_lengths(max(1, round(num_words / MEAN_LENGTH)), generator)
     breaks = np.cumsum(lengths + 1) - 1
     breaks = np.append(breaks[breaks < num_words], num_words)  # the last sentence is as long as it comes out
     with_breaks = np.minimum(np.append(ids, 0), num_types - 1)
     with_breaks[breaks] = num_types
     return b"".join(words[with_breaks].tolist()).replace(b" \n", b"\n")
+
+
+def draw_ids(num_words: int, num_types: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    """By Zipf's law, [num_words] from 0; rounding may give num_types."""
+    return np.exp(generator.random(num_words) * np.log(num_types + 1)).astype(np.int64) - 1
+
+
+def draw_lengths(num_sentences: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    """Words of each, as in One Billion Word: most sentences near 20 words, few beyond 60; at least one word."""
+    return 1 + generator.gamma(3.0, (MEAN_LENGTH - 1) / 3, num_sentences).astype(np.int64)

@@ -15,6 +15,7 @@ from outrageous.data.news import NEWS_FILE, fetch_news
 from outrageous.data.one_billion_word import NAME, check_counts, check_files, is_published
 from outrageous.data.prepared import Steps
 from outrageous.data.sharded_build import Parts, build_from_shards, steps_to_shards
+from outrageous.data.synthetic import build_synthetic
 from outrageous.data.text import find_files
 from outrageous.errors import UserError
 
@@ -43,7 +44,7 @@ def find_recipe(config: CorpusConfig, folder: Path, given_vocabulary: bool) -> R
     """
     if config.source is Source.shards:
         return _shards(config, folder, given_vocabulary)
-    recipes = {Source.lines: _lines, Source.hub: _hub, Source.news: _news}
+    recipes = {Source.lines: _lines, Source.hub: _hub, Source.news: _news, Source.synthetic: _synthetic}
     return recipes[config.source](config, folder)
 
 
@@ -91,6 +92,10 @@ def _news(config: CorpusConfig, folder: Path) -> Recipe:
         return build_corpus(config, {NEWS_FILE: fetch_news(config.path, part)}, part)
 
     return Recipe(_settings(config), build)
+
+
+def _synthetic(config: CorpusConfig, folder: Path) -> Recipe:
+    return Recipe(_settings(config), lambda part: build_synthetic(config, part))
 
 
 def _settings(config: CorpusConfig) -> dict[str, Any]:

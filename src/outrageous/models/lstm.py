@@ -85,10 +85,10 @@ class LSTM(nn.Module):
 @functools.cache
 def _autocasts(device: str, projected: bool) -> bool:
     """Whether LSTMs run under the autocast that is on, tried on a small one. Says on stderr, once, if they do not."""
-    with torch.random.fork_rng(devices=[]):
-        lstm = nn.LSTM(8, 16, batch_first=True, proj_size=8 if projected else 0)
-    try:
-        lstm.to(device)(torch.zeros(1, 1, 8, device=device))[0].sum().backward()
+    try:  # forward and backward, also where an evaluation asks first
+        with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
+            lstm = nn.LSTM(8, 16, batch_first=True, proj_size=8 if projected else 0).to(device)
+            lstm(torch.zeros(1, 1, 8, device=device))[0].sum().backward()
     except RuntimeError as error:
         reason = str(error).strip().split("\n")[0]
         warnings.warn(f"LSTMs are computed in float32: {device} here has none in less ({reason})", stacklevel=2)

@@ -1,4 +1,4 @@
-"""Speed of batching and of whole training steps, measured alternately."""
+"""Speed of batching, and training steps to be timed."""
 
 import statistics
 import time
@@ -9,9 +9,11 @@ import torch
 from outrageous.config import RunConfig
 from outrageous.data.batching import Batch, BudgetBatchSampler, make_loader
 from outrageous.data.corpus import Corpus
+from outrageous.errors import UserError
 from outrageous.parallel.processes import Processes
 from outrageous.parallel.spread import spread, sum_gradients
 from outrageous.training.language_module import LanguageModule
+from outrageous.training.step_parts import DATA, OPTIMIZER, label
 
 ALONE = Processes()
 
@@ -29,30 +31,22 @@ def batching_speed(corpus: Corpus, words_per_batch: int, num_epochs: int) -> dic
     return {"words_per_second": statistics.median(speeds), "padding": loader.sampler.padding_fraction()}
 
 
-def step_speeds(configs: list[RunConfig], corpus: Corpus, num_rounds: int, warmup_rounds: int = 3) -> dict[str, float]:
-    """Median words per second of whole training steps (forward, backward, clipping, Adam) by experiment.
-
-    In each round every model takes one step on the same batch, so that whatever else the machine does meets all alike.
-    """
-    steps = [Stepper(config, len(corpus.vocabulary)) for config in configs]
-    batches = batches_forever(corpus, configs[0].trainer.words_per_batch)
-    speeds: dict[str, list[float]] = {config.name: [] for config in configs}
-    for round_ in range(warmup_rounds + num_rounds):
-        batch = next(batches)
-        for stepper in steps:
-            seconds = stepper.step(batch)
-            if round_ >= warmup_rounds:
-                speeds[stepper.name].append(batch.num_tokens / seconds)
-    return {name: statistics.median(values) for name, values in speeds.items()}
-
-
 class Stepper:
     """One model with its optimizer, outside Lightning's loop: whole in this process, or spread over some."""
 
     def __init__(self, config: RunConfig, vocabulary_size: int, processes: Processes | None = None) -> None:
-        """processes: over which experts are spread, as with trainer=expert_parallel; None: trainer=auto."""
-        self.name = config.name
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        """
+        Args:
+            processes: over which experts are spread, as with trainer=expert_parallel; None: one has all.
+
+        Raises:
+            UserError: there is no such device.
+        """
+        there, accelerator = torch.cuda.is_available(), config.trainer.accelerator
+        if accelerator in ("cuda", "gpu") and not there:
+            raise UserError(f"trainer.accelerator={accelerator}: there is no CUDA device here")
+        self.device = torch.device("cuda" if there and accelerator != "cpu" else "cpu")
+        self.dtype = torch.bfloat16 if config.trainer.precision == "bf16-mixed" else torch.float32
         self.module = LanguageModule(config, vocabulary_size, origin={}).to(self.device)
         if processes is not None:
             self.module.processes, self.module.batches_are_divided = processes, True
@@ -61,15 +55,18 @@ class Stepper:
 
     def step(self, batch: Batch) -> float:
         """Seconds of one step."""
-        batch = batch.to(self.device)
         self._wait()
         start = time.perf_counter()
-        loss = self.module.training_step(batch, 0)["loss"]
+        with label(DATA):
+            batch = batch.to(self.device, non_blocking=True)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype is torch.bfloat16):
+            loss = self.module.training_step(batch, 0)["loss"]
         self.optimizer.zero_grad()
         loss.backward()
         sum_gradients(self.module, self.module.processes)
-        self.module.configure_gradient_clipping(self.optimizer)
-        self.optimizer.step()
+        with label(OPTIMIZER):
+            self.module.configure_gradient_clipping(self.optimizer)
+            self.optimizer.step()
         self._wait()
         return time.perf_counter() - start
 
@@ -78,9 +75,10 @@ class Stepper:
             torch.cuda.synchronize()
 
 
-def batches_forever(corpus: Corpus, words_per_batch: int, processes: Processes = ALONE) -> Iterator[Batch]:
+def batches_forever(
+    corpus: Corpus, words_per_batch: int, processes: Processes = ALONE, pin_memory: bool = False
+) -> Iterator[Batch]:
     """Those of training; of several processes, this one's part of each."""
+    part = {"rank": processes.rank, "world_size": processes.size}
     while True:
-        yield from make_loader(
-            corpus.train, words_per_batch, shuffle=True, rank=processes.rank, world_size=processes.size
-        )
+        yield from make_loader(corpus.train, words_per_batch, shuffle=True, pin_memory=pin_memory, **part)

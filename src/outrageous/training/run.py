@@ -34,6 +34,7 @@ from outrageous.training.tasks import (
     prepare,
     save_vocabulary,
 )
+from outrageous.training.tracing import Trace
 from outrageous.training.tracking import ExpertLoadPlots, log_result, make_logger
 
 REPOSITORY = Path(__file__).parents[3]
@@ -114,7 +115,10 @@ def build_trainer(config: AnyRunConfig, folder: RunFolder, meter: Meter) -> pl.T
             num_sanity_val_steps=0,
             log_every_n_steps=settings.log_every,
             logger=make_logger(config, folder.path),
-            callbacks=[meter, ExpertLoadPlots(), progress, ValidationAtTheEnd(), BestAndLast(folder)],
+            callbacks=[
+                *(meter, ExpertLoadPlots(), progress, ValidationAtTheEnd(), BestAndLast(folder)),
+                *([Trace(folder.trace)] if settings.profile else []),
+            ],
             plugins=[WholeFiles()],
             default_root_dir=folder.path,
             enable_progress_bar=False,  # RunProgress shows the whole run instead

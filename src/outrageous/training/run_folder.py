@@ -58,6 +58,11 @@ class RunFolder:
         return self.path / "experts.html"
 
     @property
+    def trace(self) -> Path:
+        """Of some training steps, where these were to be traced."""
+        return self.path / "trace.json.gz"
+
+    @property
     def progress(self) -> Path:
         """How far the run is, for whoever watches several."""
         return self.path / "progress.json"
@@ -86,7 +91,7 @@ def config_hash(config: AnyRunConfig, data_fingerprint: str) -> str:
     settings["data"] = corpus_identity(settings["data"])
     for name in ("name", "path", "dev_path", "test_path"):
         settings["data"].pop(name, None)  # the fingerprint stands for the files
-    for name in ("num_threads", "eval_words_per_batch", "log_every", *_PROCESSES):
+    for name in ("num_threads", "eval_words_per_batch", "log_every", "profile", *_PROCESSES):
         settings["trainer"].pop(name, None)
     if settings["trainer"].get("strategy") == Strategy.single.value:  # as before there were others
         del settings["trainer"]["strategy"]

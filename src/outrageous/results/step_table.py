@@ -1,0 +1,54 @@
+"""Speed of training steps as Markdown, from the figures that `outrageous-bench step` saves."""
+
+from typing import Any
+
+from outrageous.results.layer_tables import markdown_table, origin
+
+
+def step_markdown(content: dict[str, Any]) -> str:
+    """The saved content of `bench step` -> a row for each model, and where its time goes."""
+    figures = content["figures"]
+    first = figures["rows"][0]
+    speeds = [
+        (
+            row["experiment"],
+            f"{row['words_per_second']:,.0f}",
+            f"{row['words_per_second'] / first['words_per_second']:.2f}",
+            f"{1000 * row['seconds']:,.1f}",
+            f"{row['tflops']:,.4g}",
+            f"{row['dense_tflops']:,.4g}",
+            f"{row['share_of_dense']:.1%}",
+            f"{row['peak'] / 1e9:,.2f}",
+        )
+        for row in figures["rows"]
+    ]
+    headings = [
+        "model",
+        "words/s",
+        f"words/s / {first['experiment']}'s",
+        "step, ms",
+        "TFLOP/s",
+        "dense product, TFLOP/s",
+        "share of it",
+        "peak, GB",
+    ]
+    parts = [
+        (
+            row["experiment"],
+            *(f"{1000 * share * row['seconds']:,.1f} ({share:.0%})" for share in row["parts"].values()),
+        )
+        for row in figures["rows"]
+    ]
+    setting = (
+        f"Batches of {first['words_per_batch']:,} words, {first['precision']}. Whole steps, from fetching the batch to "
+        f"the end of the update: medians of {figures['num_steps']} steps in each of {figures['num_rounds']} processes, "
+        "which took turns. TFLOP/s as the paper counts them (a multiply-add is two, forward and backward three times "
+        "the forward pass), beside a product of large square matrices in the dtype of computation. Peak: of a GPU's "
+        "memory or, without one, of the process."
+    )
+    of_parts = (
+        "Milliseconds, and share of the step: shares by the profiler, from one further step of each process. What the "
+        "backward pass does is counted with the part of the forward pass that it belongs to."
+    )
+    tables = [markdown_table(headings, speeds), of_parts, markdown_table(["model", *first["parts"]], parts)]
+    return "\n\n".join(["# Speed of training steps", origin(content), setting, *tables]) + "\n"

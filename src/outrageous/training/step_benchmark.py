@@ -1,0 +1,137 @@
+"""Whole training steps of language models: speed, what it goes to, how near the device's own, and peak memory."""
+
+import multiprocessing
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile, schedule
+from tqdm import tqdm
+
+from outrageous.config import RunConfig
+from outrageous.data.batching import Batch
+from outrageous.data.corpus import prepare_corpus
+from outrageous.errors import UserError
+from outrageous.models.cost import cost
+from outrageous.training.benchmark import Stepper, batches_forever
+from outrageous.training.libraries import set_up_cpu
+from outrageous.training.peak_memory import peak_of_this_process
+from outrageous.training.step_parts import DATA, label, label_parts, seconds_of_parts
+
+NUM_WARM_UPS, NUM_STEPS = 3, 10  # of each turn
+ONE_STEP = schedule(wait=0, warmup=1, active=1)  # traced after one for the profiler to get ready in
+DENSE_SIZE = {"cpu": 1024, "cuda": 8192}  # of the square matrices that tell how fast a device multiplies
+NUM_PRODUCTS = 5
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One process.
+
+    Attributes:
+        speeds: of each step, words per second.
+        seconds: of each step.
+        parts: share of each part.
+        peak: bytes, of a GPU; where there is none, of the process.
+        flops_per_word: as the paper counts.
+        dense_flops: per second, of a product of large square matrices in the dtype of computation.
+    """
+
+    speeds: list[float]
+    seconds: list[float]
+    parts: dict[str, float]
+    peak: int
+    flops_per_word: int
+    dense_flops: float
+
+
+def measure_steps(configs: list[RunConfig], num_rounds: int, num_threads: int) -> dict[str, Any]:
+    """A row for each configuration, of medians. In each round all take turns, every turn in a process of its own, on
+    the batches of its own configuration's corpus.
+
+    Raises:
+        UserError: the device is not there, or has too little memory.
+    """
+    turns: list[list[Turn]] = [[] for _ in configs]
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, "torch._dynamo"])  # once, what takes seconds
+    order = [number for _ in range(num_rounds) for number in range(len(configs))]
+    with tqdm(order, "steps", disable=None) as progress:
+        for number in progress:
+            with context.Pool(1) as pool:
+                turns[number].append(pool.apply(_turn, (configs[number], num_threads)))
+    rows = [_row(config, of_config) for config, of_config in zip(configs, turns, strict=True)]
+    return {"num_rounds": num_rounds, "num_steps": NUM_STEPS, "rows": rows}
+
+
+def _row(config: RunConfig, turns: list[Turn]) -> dict[str, Any]:
+    words_per_second = statistics.median(speed for turn in turns for speed in turn.speeds)
+    tflops = words_per_second * turns[0].flops_per_word / 1e12
+    dense_tflops = statistics.median(turn.dense_flops for turn in turns) / 1e12
+    return {
+        "experiment": config.name,
+        "precision": config.trainer.precision,
+        "words_per_batch": config.trainer.words_per_batch,
+        "words_per_second": words_per_second,
+        "seconds": statistics.median(seconds for turn in turns for seconds in turn.seconds),
+        "parts": {part: statistics.median(turn.parts[part] for turn in turns) for part in turns[0].parts},
+        "tflops": tflops,
+        "dense_tflops": dense_tflops,
+        "share_of_dense": tflops / dense_tflops,
+        "peak": max(turn.peak for turn in turns),
+    }
+
+
+def _turn(config: RunConfig, num_threads: int) -> Turn:
+    set_up_cpu(num_threads)
+    corpus = prepare_corpus(config.data, Path(config.paths.corpora))
+    stepper = Stepper(config, len(corpus.vocabulary))
+    model, on_gpu = stepper.module.model, stepper.device.type == "cuda"
+    label_parts(model)
+    batches = batches_forever(corpus, config.trainer.words_per_batch, pin_memory=on_gpu)
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
+    try:
+        measured = [_step(stepper, batches) for _ in range(NUM_WARM_UPS + NUM_STEPS)][NUM_WARM_UPS:]
+        with profile(activities=activities, schedule=ONE_STEP) as trace:
+            _step(stepper, batches)
+            trace.step()
+            _step(stepper, batches)
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"{config.name} does not fit the GPU's memory: set optim=factored_adam, model.moe.recompute=true or a "
+            f"lower trainer.words_per_batch={config.trainer.words_per_batch}"
+        ) from error
+    parts = seconds_of_parts(trace, on_gpu)
+    return Turn(
+        speeds=[words / seconds for words, seconds in measured],
+        seconds=[seconds for _, seconds in measured],
+        parts={part: seconds / sum(parts.values()) for part, seconds in parts.items()},
+        peak=torch.cuda.max_memory_allocated() if on_gpu else peak_of_this_process(),
+        flops_per_word=cost(model).flops_per_training_word,
+        dense_flops=dense_flops(stepper.device, stepper.dtype),
+    )
+
+
+def _step(stepper: Stepper, batches: Iterator[Batch]) -> tuple[int, float]:
+    """Words and seconds of one step, from fetching the batch to the end of the update."""
+    start = time.perf_counter()
+    with label(DATA):
+        batch = next(batches)
+    fetched = time.perf_counter() - start
+    return batch.num_tokens, fetched + stepper.step(batch)
+
+
+def dense_flops(device: torch.device, dtype: torch.dtype) -> float:
+    """Floating-point operations per second of a product of square matrices, the median of some."""
+    size = DENSE_SIZE[device.type]
+    a, b = torch.randn(2, size, size, device=device, dtype=dtype)
+    seconds = []
+    for _ in range(1 + NUM_PRODUCTS):
+        start = time.perf_counter()
+        (a @ b)[0, 0].item()  # waits
+        seconds.append(time.perf_counter() - start)
+    return 2 * size**3 / statistics.median(seconds[1:])
