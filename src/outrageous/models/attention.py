@@ -35,7 +35,7 @@ class Attention(nn.Module, ABC):
 
     Vectors that are compared are as wide as the model, which the paper does not say. V starts at 1/√D, so that the
     multiplicative A starts as a scaled inner product (Vaswani et al., 2017); U and W start as PyTorch's linear layers
-    do. Where V starts at ones, weights grow peaked by chance before they mean anything, and the source is learned later.
+    do. Where V starts at ones, weights grow peaked by chance before they mean anything, and the source counts later.
     """
 
     def __init__(self, d_model: int) -> None:
