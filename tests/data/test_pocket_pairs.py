@@ -45,10 +45,16 @@ def masked(sentence: str) -> str:
     return re.sub(r"\d", "0", sentence.lower())
 
 
+def longer(pair: tuple[str, str]) -> int:
+    """Words of a pair's longer side."""
+    return max(len(side.split()) for side in pair)
+
+
 def test_no_held_out_source_stands_in_training(
-    rows_of: dict[str, list[tuple[str, str]]], corpus: ParallelCorpus
+    rows_of: dict[str, list[tuple[str, str]]], config: ParallelCorpusConfig, corpus: ParallelCorpus
 ) -> None:
-    training = {masked(english) for english, german in rows_of["train"] if german}
+    trained_on = [pair for pair in rows_of["train"] if pair[1] and longer(pair) <= config.max_words]
+    training = {masked(english) for english, _ in trained_on}
     for part in ("dev", "test"):
         sources, references = corpus.text(part, "en-de")
         assert not training & {*map(masked, sources)}
@@ -58,12 +64,13 @@ def test_no_held_out_source_stands_in_training(
         assert counts["pairs"] + counts["duplicates"] + counts["empty"] == len(rows_of[part])
 
 
-def test_training_is_all_that_is_not_held_out(
-    rows_of: dict[str, list[tuple[str, str]]], corpus: ParallelCorpus
+def test_training_is_all_that_is_not_held_out_and_not_too_long(
+    rows_of: dict[str, list[tuple[str, str]]], config: ParallelCorpusConfig, corpus: ParallelCorpus
 ) -> None:
     counts = corpus.meta["parts"]["train"]["en-de"]
     assert counts["pairs"] + counts["empty"] + counts["too_long"] + counts["ratio"] == len(rows_of["train"])
-    assert counts["ratio"] + counts["too_long"] < 0.002 * counts["pairs"]
+    assert counts["too_long"] == sum(all(pair) and longer(pair) > config.max_words for pair in rows_of["train"])
+    assert counts["ratio"] < 0.002 * counts["pairs"]
     assert counts["source_unknown"] + counts["target_unknown"] < 0.001 * counts["target_pieces"]
 
 
