@@ -93,6 +93,7 @@ class Meter(pl.Callback):
     def on_test_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch | PairBatch, *_: Any
     ) -> None:
+        """Gathers how the test part uses its experts."""
         if outputs["utilisation"]:
             figures = _mean_over_layers(outputs["utilisation"])
             of_moes = zip(outputs["tokens_per_expert"], outputs["tokens_of_moes"], strict=True)

@@ -55,6 +55,7 @@ class TrainedLayer(Contestant):
         self.grad_y: Tensor | None = None  # as large as y turns out to be
 
     def run(self) -> Seconds:
+        """The products of one step, forward and backward."""
         start = time.perf_counter()
         (self.optimizer or self.module).zero_grad()
         self.x.grad = None

@@ -80,6 +80,7 @@ class SupervisedModule(StampedModule):
         torch.manual_seed(_step_seed(self.seed, self.global_step))
 
     def training_step(self, batch: AnyBatch, batch_idx: int) -> dict[str, Any]:
+        """This process's share of the loss; and of the whole batch, what is logged."""
         with at_hand(self._part(batch)):
             hidden, reports = self.hidden(batch)
         num_words, *tokens_of_moes = self.processes.totals(batch.num_tokens, *self.tokens_of_moes(batch))
