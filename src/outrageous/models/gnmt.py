@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from outrageous.config import AttentionKind, TranslationModelConfig
 from outrageous.models.attention import AdditiveAttention, Memory, MultiplicativeAttention
-from outrageous.models.attentive_lstm import AttentiveLSTM
+from outrageous.models.attentive_lstm import AttentiveLSTM, AttentiveState
 from outrageous.models.dropout import Dropout
 from outrageous.models.lstm import LSTM, LSTMState
 from outrageous.models.mixture import build_moe, mix
@@ -34,7 +34,7 @@ ATTENTION = {
 class DecoderState:
     """What the decoder keeps of R sentences between two words."""
 
-    first: LSTMState
+    first: AttentiveState
     second: LSTMState
 
     def select(self, rows: Tensor) -> "DecoderState":
@@ -94,7 +94,7 @@ class Decoder(nn.Module):
 
     def start(self, num_rows: int) -> DecoderState:
         """The state of R sentences before their first word."""
-        return DecoderState(self.first.lstm.start(num_rows), self.second.start(num_rows))
+        return DecoderState(self.first.start(num_rows), self.second.start(num_rows))
 
     def step(self, inputs: Tensor, state: DecoderState, memory: Memory) -> tuple[Tensor, DecoderState, Tensor]:
         """inputs [R] int64, memory of R sentences -> [R, D], the state after it, and the attention's weights [R, L]."""
