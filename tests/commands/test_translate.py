@@ -88,6 +88,21 @@ def test_ctrl_c_says_what_is_written(run_command: Run, monkeypatch: pytest.Monke
     assert "256 lines are translated and written" in said
 
 
+def test_ctrl_c_while_pictures_are_drawn_says_what_is_written(
+    run_command: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def drawn(translation: Translation, path: Path) -> None:
+        if path.name == "line_3.png":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(translate, "_draw", drawn)
+    monkeypatch.setattr(translate, "_load", lambda *_: (Shouting(), "de"))
+    code, output, said = run_command(b"a\n" * 9, "a.ckpt", "--attention", tmp_path)
+    assert code == 130
+    assert output == ["A"] * 2
+    assert "2 lines are translated and written" in said
+
+
 def test_n_best_scores_attention_and_lines_that_are_cut(
     run_command: Run, trained_translation: Path, tmp_path: Path
 ) -> None:

@@ -3,8 +3,10 @@
 import io
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from outrageous.results import attention_image as attention_image_module
 from outrageous.results.attention_image import attention_image
 
 SOURCE, TARGET = ["▁a", "b", "c"], ["x", "</s>"]
@@ -33,3 +35,10 @@ def test_it_grows_with_the_sentence_and_takes_any_piece() -> None:
     assert small.format == large.format == "PNG"
     assert large.width > small.width
     assert large.height > small.height
+
+
+def test_long_sentences_are_drawn_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention_image_module, "MOST_INCHES", 3.0)
+    for num_pieces in (30, 90):
+        image = Image.open(io.BytesIO(attention_image(np.zeros((2, num_pieces)), ["x"] * num_pieces, ["y"] * 2)))
+        assert image.width == 500  # two inches for the pieces at the side, and no more than three

@@ -68,8 +68,10 @@ def _load(path: Path, target: str | None, num_beams: int, max_pieces: int) -> "t
     from outrageous.config import TranslationRunConfig
     from outrageous.models.beam_search import BeamSettings
     from outrageous.training.checkpoints import KEY, read_checkpoint
+    from outrageous.training.libraries import quieten
     from outrageous.training.translator import Translator, load_model
 
+    quieten()
     plain: dict[str, Any] = read_checkpoint(path)[KEY]["config"]
     config = from_plain(plain)
     if not isinstance(config, TranslationRunConfig):
@@ -101,13 +103,13 @@ def _translate(
                 for i in cut:
                     message = f"line {written + i + 1}: cut after {translator.max_pieces} wordpieces"
                     bar.write(message, file=sys.stderr)
-                for number, translations in enumerate(found, start=written + 1):
-                    for i in range(arguments.n_best):
-                        output.write(_line(translations[i : i + 1], arguments.scores))
+                for translations in found:
                     if arguments.attention is not None:
-                        _draw(translations[0], arguments.attention / f"line_{number}.png")
+                        _draw(translations[0], arguments.attention / f"line_{written + 1}.png")
+                    places = range(arguments.n_best)
+                    output.write("".join(_line(translations[i : i + 1], arguments.scores) for i in places))
+                    written += 1  # behind each line: Ctrl-C may come between any two
                 output.flush()
-                written += len(lines)
         except KeyboardInterrupt:
             bar.write(f"interrupted: {written} lines are translated and written, none behind them", file=sys.stderr)
             sys.exit(128 + signal.SIGINT)

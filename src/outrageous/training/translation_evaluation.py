@@ -14,7 +14,7 @@ from outrageous.errors import UserError
 from outrageous.models.beam_search import BeamSettings
 from outrageous.models.gnmt import TranslationModel
 from outrageous.results.translation_metrics import perplexity_per_wordpiece
-from outrageous.training.libraries import set_up_cpu
+from outrageous.training.libraries import quieten, set_up_cpu
 from outrageous.training.translation_test import bleu_of, translate_test
 from outrageous.training.translator import Translator, load_model, padded
 
@@ -38,6 +38,7 @@ def evaluate_translation(
     Raises:
         UserError: checkpoint, wordpieces or pairs are missing or damaged, or do not fit each other.
     """
+    quieten()
     set_up_cpu(config.trainer.num_threads)
     directions = _directions(config, direction)
     if pairs is None:
