@@ -100,6 +100,7 @@ def test_only_the_columns_named_are_read(write_text: WriteText) -> None:
         ({"directions": ["ende"]}, "'ende' is not source-target, as en-de"),
         ({"directions": ["en-en"]}, "'en-en' is not source-target"),
         ({"directions": ["en-"]}, "'en-' is not source-target"),
+        ({"directions": ["en-../de"]}, r"'en-\.\./de' is not source-target"),
         ({"directions": ["en-de", "de-en"]}, "data.columns must name the languages"),
         ({"columns": ["en", "fr"]}, r"data.directions: en-de wants 'de', but data.columns=\['en', 'fr'\] has en, fr"),
         ({"columns": ["en", "de", "id"]}, "id can only be the first"),

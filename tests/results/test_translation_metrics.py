@@ -1,6 +1,7 @@
 """BLEU against a literal multi-bleu and by hand; perplexity per wordpiece."""
 
 import math
+import sys
 from collections import Counter
 
 import pytest
@@ -79,6 +80,15 @@ def test_quotes_and_ampersands_are_not_escaped() -> None:
     text = 'Er sagt "a & b" und <geht> fort.'
     assert bleu_scores([text], [text], "en-de").tokenised == pytest.approx(100)
     assert bleu_scores([text.replace("&", "+")], [text], "en-de").tokenised < 100
+
+
+@pytest.mark.parametrize(("language", "tokeniser"), [("zh", "zh"), ("ja", "char"), ("xx", "13a")])
+def test_any_language_has_a_score(language: str, tokeniser: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "MeCab", None)  # what sacreBLEU wants for Japanese, and nothing here installs
+    text = "日 本 語 の テスト 。"
+    scores = bleu_scores([text], [text], f"en-{language}")
+    assert scores.sacrebleu == pytest.approx(100)
+    assert f"tok:{tokeniser}|" in scores.signature
 
 
 def test_bleu_of_nothing_and_of_unequal_numbers_is_refused() -> None:

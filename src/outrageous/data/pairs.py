@@ -48,15 +48,19 @@ def parse_directions(config: ParallelCorpusConfig) -> dict[str, Direction]:
     """`en-de` -> (en, de) for each of data.directions.
 
     Raises:
-        UserError: there is none, one is named twice, or is not two languages.
+        UserError: there is none, one is named twice, or is not two languages, whose names can stand in those of files.
     """
     directions = {name: tuple(name.split("-")) for name in config.directions}
     if not directions or len(directions) != len(config.directions):
         raise UserError(f"data.directions={config.directions} must name at least one direction, each once")
     for name, languages in directions.items():
-        if len({*languages}) != 2 or len(languages) != 2 or not all(languages):
+        if len({*languages}) != 2 or len(languages) != 2 or not all(map(_is_name, languages)):
             raise UserError(f"data.directions: {name!r} is not source-target, as en-de")
     return {name: (source, target) for name, (source, target) in directions.items()}
+
+
+def _is_name(language: str) -> bool:
+    return language.replace("_", "").isalnum()
 
 
 def check_languages(directions: dict[str, Direction], known: list[str], where: str) -> None:

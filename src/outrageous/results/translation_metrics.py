@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -14,7 +15,8 @@ class BleuScores:
         tokenised: of words as Moses tokenises them, what multi-bleu.perl gives on such text: the paper's.
         compounds_split: the same with hyphenated compounds taken apart on both sides, as papers of the time did for
             English to German; None for other directions.
-        sacrebleu: of the text as it is, tokenised by sacreBLEU's 13a: comparable with later papers.
+        sacrebleu: of the text as it is, tokenised as sacreBLEU does for the language, by 13a for most: comparable with
+            later papers.
         signature: sacreBLEU's, for the last.
     """
 
@@ -36,15 +38,13 @@ def bleu_scores(hypotheses: Sequence[str], references: Sequence[str], direction:
     """
     if len(hypotheses) != len(references) or not references:
         raise ValueError(f"{len(hypotheses)} translations of {len(references)} references: give one for each, and some")
-    from sacrebleu.metrics.bleu import BLEU
-
     target_language = direction.split("-")[1]
     tokenise = _moses_tokeniser(target_language)
     tokenised = [tokenise(text) for text in hypotheses], [tokenise(text) for text in references]
     split = None
     if direction == "en-de":
         split = multi_bleu(*([split_compounds(text) for text in side] for side in tokenised))
-    metric = BLEU(trg_lang=target_language)
+    metric = _sacrebleu(target_language)
     score = metric.corpus_score(list(hypotheses), [list(references)]).score
     return BleuScores(multi_bleu(*tokenised), split, score, str(metric.get_signature()))
 
@@ -74,6 +74,16 @@ def perplexity_per_wordpiece(negative_log_likelihood: float, num_predicted: int)
         return math.exp(negative_log_likelihood / num_predicted)
     except OverflowError:
         return math.inf
+
+
+def _sacrebleu(language: str) -> Any:
+    """With the tokeniser of the language; characters are words where that one, as for Japanese, is not installed."""
+    from sacrebleu.metrics.bleu import BLEU
+
+    try:
+        return BLEU(trg_lang=language)
+    except RuntimeError:
+        return BLEU(tokenize="char")
 
 
 def _moses_tokeniser(language: str) -> Callable[[str], str]:
