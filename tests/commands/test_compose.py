@@ -47,8 +47,8 @@ def test_the_command_line_has_the_last_word() -> None:
         ([MOE, "model.layers=[lstm,mo]"], "model.layers=[lstm,mo]: Invalid value 'mo', expected one of [lstm, moe]"),
         ([MOE, "model.moe.d_hidden=32"], "model.moe.d_hidden=32: Invalid value assigned: int is not a ListConfig"),
         ([MOE, "seed=null"], "seed=null: field 'seed' is not Optional"),
-        ([MOE, "data=text"], "data.path: Structured config of type `CorpusConfig` has missing mandatory value: path"),
-        ([MOE, "model=lstm"], "model.layers: Structured config of type"),
+        ([MOE, "data=text"], "data.path is not set: give data.path=…"),
+        ([MOE, "model=lstm"], "model.layers is not set: give model.layers=…"),
         ([MOE, "seed"], "cannot read 'seed': settings are written KEY=VALUE"),
         ([MOE, "model.layers=[lstm"], "cannot read 'model.layers=[lstm': settings are written KEY=VALUE"),
         (
@@ -123,6 +123,17 @@ def test_a_row_of_translation_says_what_is_translated(overrides: list[str], row:
     config = any_config(overrides)
     assert table_row(config, overrides) == row
     assert from_plain(plain_config(config)) == config
+
+
+def test_a_model_by_another_name_is_still_of_its_task() -> None:
+    for experiment in (MOE, "experiment=mt/moe_32"):
+        config = any_config([experiment, "name=mine"])
+        assert from_plain(plain_config(config)) == config
+
+
+def test_all_that_is_not_set_is_named_at_once() -> None:
+    with pytest.raises(UserError, match=r"data\.path is not set: give data\.path=… data\.directions=…"):
+        any_config(["experiment=mt/moe_32", "data=pairs"])
 
 
 def test_each_task_has_settings_of_its_own() -> None:

@@ -93,10 +93,20 @@ def to_run_config(config: DictConfig) -> AnyRunConfig:
             "model.layers and model.moe contradict each other: gate=… and model.moe.… are settings of an MoE, which "
             f"{config.name} does not have here"
         )
+    if missing := list(_missing(OmegaConf.to_container(config, resolve=False))):
+        raise UserError(f"{missing[0]} is not set: give {' '.join(f'{key}=…' for key in missing)}")
     with settings_errors([]):
         run_config = OmegaConf.to_object(config)
     assert isinstance(run_config, RunConfig | TranslationRunConfig)
     return run_config
+
+
+def _missing(plain: Any, prefix: str = "") -> Iterator[str]:
+    """The keys below this one without a value."""
+    for key, value in plain.items() if isinstance(plain, dict) else ():
+        if value == "???":
+            yield f"{prefix}{key}"
+        yield from _missing(value, f"{prefix}{key}.")
 
 
 def compose_train(overrides: list[str], with_hydra: bool = False) -> DictConfig:
@@ -136,7 +146,7 @@ def experiments() -> list[str]:
 
 def from_plain(plain: dict[str, Any]) -> AnyRunConfig:
     """The settings that a record or checkpoint keeps. Raises UserError if they are not of this version's form."""
-    task = TranslationRunConfig if str(plain.get("name")).startswith("mt/") else RunConfig
+    task = TranslationRunConfig if "directions" in (plain.get("data") or {}) else RunConfig  # whatever its name
     schema: DictConfig = OmegaConf.structured(task)
     try:
         schema.merge_with(plain)
