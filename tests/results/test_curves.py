@@ -47,6 +47,17 @@ def test_learning_curves_are_the_same_every_time_and_of_the_rows_asked_for(make_
     assert b"not run" not in first.svg
 
 
+@pytest.mark.parametrize("row", ["moe_4", "mt_moe_512_h_en_de", "mt_multilingual_0_of_languages"])
+def test_labels_end_within_the_figure(row: str, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr(curves, "render", lambda figure, command: drawn.append(figure))
+    record = make_record(row, curve=[CurvePoint(1, 1000, 900.0), CurvePoint(2, 2000, 888.8)])
+    learning_curves("Curves", [row], [record], "pocket", "the command")
+    texts = [text for text in drawn[0].axes[0].texts if row in text.get_text()]
+    assert len(texts) == 1
+    assert texts[0].get_window_extent().x1 <= drawn[0].bbox.x1
+
+
 @pytest.mark.parametrize("curve", [None, []])
 def test_no_curve_says_so(make_record: MakeRecord, curve: list[CurvePoint] | None) -> None:
     records = [] if curve is None else [make_record(curve=curve)]

@@ -67,7 +67,8 @@ def _draw_curves(axes: Axes, curves: dict[str, Curve]) -> list[Label]:
         labels.append(Label(words[-1], means[-1], f"{name}  {means[-1]:.1f}", colour))
     best = min(label.y for label in labels)
     axes.set_ylim(0.94 * best, min(axes.get_ylim()[1], 1.6 * best))  # the first measurements would flatten the rest
-    axes.set_xlim(0, 1.3 * max(label.x for label in labels))  # room for the labels on the right
+    room = 0.0115 * (max(len(label.text) for label in labels) - 1)  # on the right for the labels, of the whole width
+    axes.set_xlim(0, max(1.3, 1 / (1 - room)) * max(label.x for label in labels))
     axes.set_xlabel("words trained (predicted tokens)")
     axes.set_ylabel("dev perplexity")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
