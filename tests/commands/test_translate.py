@@ -132,6 +132,7 @@ def test_n_best_scores_attention_and_lines_that_are_cut(
         (["--n-best", "5"], "--n-best 5: must lie between 1 and --beams 4"),
         (["--n-best", "0"], "--n-best 0: must lie between 1 and --beams 4"),
         (["--beams", "0", "--n-best", "0"], "--n-best 0"),
+        (["--attention", __file__], "test_translate.py: is a file; name a folder"),
         (["--max-pieces", "1"], "--max-pieces 1: must be at least 2"),
         (["--to", "fr"], "--to fr: mt/moe_32_en_de translates into de; name one of these"),
     ],

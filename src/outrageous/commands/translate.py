@@ -49,6 +49,8 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError(f"--n-best {arguments.n_best}: must lie between 1 and --beams {arguments.beams}")
     if arguments.max_pieces < 2:
         raise UserError(f"--max-pieces {arguments.max_pieces}: must be at least 2, a wordpiece and the end mark")
+    if arguments.attention is not None and arguments.attention.exists() and not arguments.attention.is_dir():
+        raise UserError(f"--attention {arguments.attention}: is a file; name a folder, new or old")
     translator, target = _load(arguments.checkpoint, arguments.to, arguments.beams, arguments.max_pieces)
     size = 1 if sys.stdin.isatty() else LINES_AT_ONCE  # one where somebody types them
     _translate(translator, target, _chunks(sys.stdin.buffer, size), sys.stdout, arguments)
