@@ -71,10 +71,11 @@ def test_at_paper_scale_the_sizes_are_the_papers() -> None:
 
 
 @pytest.mark.parametrize("scale", SCALES)
-def test_the_rows_of_one_direction_differ_in_their_mixtures_only(scale: str) -> None:
+def test_the_rows_of_one_direction_differ_in_their_mixtures_and_the_rate_of_experts_only(scale: str) -> None:
     plain = composed("mt/moe_0", scale)
     for experiment in ("mt/moe_32", "mt/moe_512_h", "mt/moe_2048_h"):
         other = composed(experiment, scale)
-        other.model.moe, other.name = None, plain.name
+        assert other.optim.experts_learning_rate == pytest.approx(0.3 * plain.optim.learning_rate)
+        other.model.moe, other.optim.experts_learning_rate, other.name = None, None, plain.name
         assert other == plain
     composed.cache_clear()
