@@ -141,6 +141,17 @@ def test_decoding_by_beams_and_lengths(
     assert (folder / "decoding.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_context_fed_back_in_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["feedback", "lengths=4,2", "pairs=2", "source=3", "--scale", "smoke", "--rounds", "1", "--save"]) == 0
+    folder = tmp_path / "results" / "benchmarks"
+    speeds = json.loads((folder / "feedback.json").read_text())["figures"]["speeds"]
+    assert [speed["length"] for speed in speeds] == [4, 4, 4, 2, 2, 2]
+    assert (folder / "feedback.md").read_text() in capsys.readouterr().out
+
+
 def test_what_memory_savings_save_and_cost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,6 +6,7 @@ python -m outrageous.commands.bench layer                          one MoE layer
 python -m outrageous.commands.bench cost                           one layer against the number of experts
 python -m outrageous.commands.bench memory                         what each memory saving of appendix D saves and costs
 python -m outrageous.commands.bench decoding                       translations: beams of 1, 4 and 10, by length
+python -m outrageous.commands.bench feedback                       training: the context fed back, step by step
 python -m outrageous.commands.bench data                           corpora prepared and read: three sizes, up to 1.7 GB
 python -m outrageous.commands.bench vocabulary                     a step with 793,471 words, by the tables' optimizer
 python -m outrageous.commands.bench scaling                        bytes between processes, and steps they predict
@@ -27,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from outrageous.commands.bench_corpora import bench_data, bench_vocabulary
-from outrageous.commands.bench_decoding import bench_decoding
+from outrageous.commands.bench_decoding import bench_decoding, bench_feedback
 from outrageous.commands.bench_layers import bench_cost, bench_layer, bench_memory
 from outrageous.commands.bench_scaling import bench_scaling, bench_sharding
 from outrageous.commands.bench_sizes import save
@@ -42,6 +43,7 @@ ROUNDS = {
     "cost": 3,
     "memory": 5,
     "decoding": 5,
+    "feedback": 9,
     "data": 1,
     "vocabulary": 3,
     "scaling": 1,
@@ -74,6 +76,7 @@ def main(argv: list[str] | None = None) -> int:
         "cost": bench_cost,
         "memory": bench_memory,
         "decoding": bench_decoding,
+        "feedback": bench_feedback,
         "data": bench_data,
         "vocabulary": bench_vocabulary,
         "scaling": bench_scaling,

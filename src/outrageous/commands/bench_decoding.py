@@ -1,4 +1,4 @@
-"""The benchmark of decoding: returns the files to save, and prints what they say."""
+"""The benchmarks of translation, of decoding and of training: return the files to save, and print what they say."""
 
 import argparse
 from dataclasses import asdict
@@ -48,3 +48,37 @@ def bench_decoding(
         "decoding.svg": drawing.svg,
         "decoding.png": drawing.png,
     }
+
+
+def bench_feedback(
+    content: dict[str, Any], arguments: argparse.Namespace, experiments: list[str], settings: list[str]
+) -> dict[str, bytes]:
+    """The decoder's first LSTM, which goes step by step in training, by the length of the targets."""
+    import torch
+
+    from outrageous.commands.compose import translation_config
+    from outrageous.models.gnmt import TranslationModel
+    from outrageous.results.feedback_table import feedback_markdown
+    from outrageous.training.feedback_benchmark import WHOLE, feedback_speeds
+    from outrageous.training.libraries import quieten, set_up_cpu
+
+    sizes = read_sizes(arguments.what, [*experiments, *settings])
+    (num_pairs,), (source_length,) = sizes["pairs"], sizes["source"]
+    config = translation_config([f"experiment={EXPERIMENT}", f"scale={arguments.scale}"])
+    quieten()
+    set_up_cpu(arguments.threads)
+    torch.manual_seed(0)
+    model = TranslationModel(config.model, config.data.vocabulary_size)
+    speeds = feedback_speeds(model, num_pairs, source_length, sizes["lengths"], arguments.rounds)
+    content["figures"] = {
+        "experiment": EXPERIMENT,
+        "scale": arguments.scale,
+        "num_pairs": num_pairs,
+        "source_length": source_length,
+        "num_rounds": arguments.rounds,
+        "whole": WHOLE,
+        "speeds": [asdict(speed) for speed in speeds],
+    }
+    text = feedback_markdown(content)
+    print(text, end="")
+    return {"feedback.json": as_json(content), "feedback.md": text.encode()}

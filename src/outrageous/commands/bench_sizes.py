@@ -12,6 +12,7 @@ SIZES = {
     "cost": {"experts": [16, 64, 256, 1024], "tokens": [8192], "d_model": [512], "d_hidden": [1024], "k": [4]},
     "memory": {"experts": [256], "tokens": [2048], "d_model": [512], "d_hidden": [1024], "k": [4]},
     "decoding": {"lengths": [10, 20, 40, 80], "beams": [1, 4, 10], "sentences": [32], "source": [20]},
+    "feedback": {"lengths": [10, 20, 40], "pairs": [40], "source": [25]},
     "data": {"words": [40_000_000, 120_000_000, 330_000_000], "types": [800_000]},
     "scaling": {
         "words": [4096],
