@@ -33,9 +33,9 @@ class AttentiveState:
 class AttentiveLSTM(nn.Module):
     """Its input is a word and the context that the step before asked for, its output queries the next one.
 
-    A query is the layer's output with its residual, the word, and so has the word itself; the paper does not say whether
-    its output is with it. Before the first word the query is zero, so the paper's attention starts with the mean of the
-    encoder's outputs.
+    A query is the layer's output with its residual, the word, and so has the word itself; the paper does not say
+    whether its output is with it. Before the first word the query is zero, so the paper's attention starts with the
+    mean of the encoder's outputs.
     """
 
     def __init__(self, d_model: int, num_units: int, attention: Attention) -> None:
