@@ -15,7 +15,7 @@ from outrageous.moe import balancing_loss
 from outrageous.moe.part import at_hand
 from outrageous.parallel.numbered import Draws, NumberedPart
 from outrageous.parallel.processes import Processes
-from outrageous.parallel.spread import shards_of, spread
+from outrageous.parallel.spread import shards_of, spread, sum_gradients
 
 NUM_STEPS, NUM_SENTENCES, VOCABULARY = 20, 7, 11
 LENGTHS = [9, 8, 8, 7, 5, 3, 1]  # not all alike, and with 4 processes one has one sentence only
@@ -93,10 +93,11 @@ def train(
         loss = loss + (balancing_loss(report, 0.1, 0.1) + report.threshold_loss) / processes.size
         optimizer.zero_grad()
         loss.backward()
-        processes.sum_gradients(parameter for parameter in model.parameters() if parameter not in sharded)
-        squares = {weight: weight.grad.square().sum() for weight in model.parameters() if weight.grad is not None}
-        of_shards = sum((squares.pop(weight) for weight in sharded), torch.zeros((), dtype=dtype))
-        norms.append((torch.stack(list(squares.values())).sum() + processes.sum(of_shards)).sqrt())
+        squares_of_shards = sum_gradients(model, processes)
+        others = {weight: weight.grad.square().sum() for weight in model.parameters() if weight.grad is not None}
+        for weight in sharded:
+            del others[weight]
+        norms.append((torch.stack(list(others.values())).sum() + squares_of_shards).sqrt())
         losses.append(processes.sum(loss.detach()))
         loads.append(torch.cat([report.load.detach(), report.importance.detach(), report.tokens_per_expert]))
         optimizer.step()

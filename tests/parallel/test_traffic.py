@@ -9,10 +9,10 @@ import torch
 from outrageous.commands.compose import run_config
 from outrageous.models.language_model import LanguageModel
 from outrageous.parallel.processes import Processes
-from outrageous.parallel.traffic import Device, predict_seconds, predict_traffic
+from outrageous.parallel.traffic import Device, expected_rows, predict_seconds, predict_traffic
 from outrageous.training.traffic_benchmark import count_step
 
-WORDS, VOCABULARY = 1024, 100
+WORDS, VOCABULARY = 1024, 5000
 SMALL = ["scale=smoke", "model.num_sampled=16"]
 EXPERIMENTS = {
     "flat": ["experiment=lm/moe_32", *SMALL],
@@ -27,7 +27,10 @@ def test_bytes_and_calls_are_as_predicted(
 ) -> None:
     config = run_config(EXPERIMENTS[kind])
     counts = together(lambda processes: count_step(processes, config, VOCABULARY, WORDS), size)
-    predicted = predict_traffic(LanguageModel(config.model, VOCABULARY), WORDS, size)
+    model = LanguageModel(config.model, VOCABULARY)
+    (num_used,) = {count.num_used for count in counts}
+    assert num_used == pytest.approx(expected_rows(model, WORDS), rel=0.05)
+    predicted = predict_traffic(model, WORDS, size, num_used)
     for count in counts:
         assert (count.exchanges, count.sums) == (predicted.exchanges, predicted.sums)
         assert count.summed == predicted.summed

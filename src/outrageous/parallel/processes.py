@@ -1,6 +1,5 @@
 """The processes that train one model together, and what they tell each other."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,17 +20,25 @@ class Processes:
     size: int = 1
 
     def sum(self, x: Tensor) -> Tensor:
-        """Over all processes, of the same shape everywhere; differentiable."""
-        return x if self.size == 1 else _Sum.apply(x)
+        """Over all processes, of the same shape everywhere; differentiable, where all make the same of the result, each
+        for its share of the loss: its gradient is then the same everywhere, and nobody need tell it."""
+        return x if self.size == 1 else _Sum.apply(x, self.size)
 
-    def totals(self, *numbers: float) -> list[float]:
+    def any(self, marks: Tensor) -> Tensor:
+        """marks [...] bool, whether any process has True in its place."""
+        if self.size == 1:
+            return marks
+        result = marks.to(torch.uint8)
+        dist.all_reduce(result, dist.ReduceOp.MAX)
+        return result.bool()
+
+    def totals(self, *numbers: float | Tensor) -> list[Any]:
         """Of each number its sum over all processes, in float64: exact for whole numbers."""
         if self.size == 1:
             return list(numbers)
         tensor = torch.tensor(numbers, dtype=torch.float64, device=_device())
         dist.all_reduce(tensor)
-        result: list[float] = tensor.tolist()
-        return result
+        return tensor.tolist()
 
     def exchange(self, rows: Tensor, send: list[int], receive: list[int]) -> Tensor:
         """rows [Σ send, ...], the first send[0] of them for process 0 and so on -> [Σ receive, ...], the first
@@ -48,43 +55,6 @@ class Processes:
         copies = rows.detach().expand(self.size, *rows.shape).flatten(0, 1)
         return self.exchange(copies, [len(rows)] * self.size, counts.tolist())
 
-    def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
-        """Of parameters that all processes have. One without a gradient on some process counts as zeros there."""
-        if self.size == 1:
-            return
-        parameters = [parameter for parameter in parameters if parameter.requires_grad]
-        for parameter in parameters:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-        for bucket in buckets([parameter.grad for parameter in parameters if parameter.grad is not None]):
-            if len(bucket) == 1 and bucket[0].is_contiguous():
-                dist.all_reduce(bucket[0])
-                continue
-            flat = torch.cat([gradient.flatten() for gradient in bucket])
-            dist.all_reduce(flat)
-            parts = flat.split([gradient.numel() for gradient in bucket])
-            for gradient, part in zip(bucket, parts, strict=True):
-                gradient.copy_(part.view_as(gradient))
-
-
-ELEMENTS_PER_BUCKET = 2**16  # from here on a call costs less than to copy what is summed, there and back
-
-
-def buckets(gradients: Iterable[Tensor]) -> list[list[Tensor]]:
-    """Runs of gradients of one dtype that are summed together; a large one alone, where it lies."""
-    runs: dict[torch.dtype, list[Tensor]] = {}  # those that are not full yet
-    result: list[list[Tensor]] = []
-    for gradient in gradients:
-        if gradient.numel() >= ELEMENTS_PER_BUCKET:
-            result.append([gradient])
-            continue
-        run = runs.get(gradient.dtype)
-        if run is None or sum(each.numel() for each in run) + gradient.numel() > ELEMENTS_PER_BUCKET:
-            run = runs[gradient.dtype] = []
-            result.append(run)
-        run.append(gradient)
-    return result
-
 
 def _device() -> torch.device:
     """Where the default group wants its tensors."""
@@ -93,15 +63,16 @@ def _device() -> torch.device:
 
 class _Sum(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, size: int) -> Tensor:
+        ctx.size = size
         x = x.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(x)
         return x
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        return _Sum.forward(None, grad)
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad * ctx.size, None
 
 
 class _Exchange(torch.autograd.Function):

@@ -1,8 +1,11 @@
 """Spreads a model over processes, in one place to read."""
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from outrageous.models.sampled_softmax import VocabularySoftmax
 from outrageous.moe import MoE
+from outrageous.parallel.gradients import sum_in_place
 from outrageous.parallel.moe import ReplicatedMoE, ShardedMoE
 from outrageous.parallel.processes import Processes
 from outrageous.parallel.shards import Shard
@@ -36,8 +39,22 @@ def shards_of(model: nn.Module) -> dict[str, Shard]:
     }
 
 
-def sum_gradients(model: nn.Module, processes: Processes) -> None:
+def sum_gradients(model: nn.Module, processes: Processes) -> Tensor:
     """After each process's backward pass, of its share of a batch: from then on gradients are those of the batch. Those
-    of experts that are on one process alone are so already."""
+    of experts that are on one process alone are so already; returns the sum of their squares, over all processes. A
+    parameter without a gradient on some process counts as zeros there."""
     shards = shards_of(model)
-    processes.sum_gradients(weight for name, weight in model.named_parameters() if name not in shards)
+    parameters = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    of_experts = [weight.grad for name, weight in parameters.items() if name in shards and weight.grad is not None]
+    squares = torch.nn.utils.get_total_norm(of_experts) ** 2
+    if processes.size == 1:
+        return squares
+    tables = {module.weight for module in model.modules() if isinstance(module, nn.Embedding | VocabularySoftmax)}
+    everywhere = [squares] if of_experts else []
+    in_tables: list[Tensor] = []
+    for name, weight in parameters.items():
+        if name not in shards:
+            weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
+            (in_tables if weight in tables else everywhere).append(weight.grad)
+    sum_in_place(everywhere, in_tables, processes)
+    return squares

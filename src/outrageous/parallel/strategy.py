@@ -7,20 +7,20 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.strategies import DDPStrategy, Strategy
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from outrageous.parallel.checkpoint_folders import KEY, delete_others, put_back, take_out, write_folder
 from outrageous.parallel.processes import Processes
-from outrageous.parallel.spread import shards_of, sum_gradients
+from outrageous.parallel.spread import shards_of
 from outrageous.parallel.state import cut_optimizer_state, whole_optimizer_state, whole_state
 
 
 class OneBatchStrategy(DDPStrategy):
     """Every process has a part of each batch, and all of the model or, of the experts, its own alone.
 
-    Lightning's handling of processes, without DistributedDataParallel: gradients are summed, not averaged, since each
-    process's loss is its share of the batch's; those of experts that one process alone has are whole already.
+    Lightning's handling of processes, without DistributedDataParallel: the module sums gradients (`sum_gradients`), and
+    does not average them, since each process's loss is its share of the batch's.
 
     A checkpoint is that of one process with the whole model, or has its experts in a folder beside it, written by all
     processes. Either goes on with any number of processes.
@@ -40,10 +40,6 @@ class OneBatchStrategy(DDPStrategy):
 
     def _setup_model(self, model: nn.Module) -> nn.Module:  # type: ignore[override] # no DDP around it
         return model
-
-    def post_backward(self, closure_loss: Tensor) -> None:
-        assert self.lightning_module is not None
-        sum_gradients(self.lightning_module, self.processes)
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
         """Whole on the first process, unless checkpoints are sharded; to be called by all."""

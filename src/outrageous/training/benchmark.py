@@ -11,7 +11,7 @@ from outrageous.data.batching import Batch, BudgetBatchSampler, make_loader
 from outrageous.data.corpus import Corpus
 from outrageous.errors import UserError
 from outrageous.parallel.processes import Processes
-from outrageous.parallel.spread import spread, sum_gradients
+from outrageous.parallel.spread import spread
 from outrageous.training.language_module import LanguageModule
 from outrageous.training.step_parts import DATA, OPTIMIZER, label
 
@@ -63,7 +63,6 @@ class Stepper:
             loss = self.module.training_step(batch, 0)["loss"]
         self.optimizer.zero_grad()
         loss.backward()
-        sum_gradients(self.module, self.module.processes)
         with label(OPTIMIZER):
             self.module.configure_gradient_clipping(self.optimizer)
             self.optimizer.step()

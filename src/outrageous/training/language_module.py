@@ -24,8 +24,8 @@ class LanguageModule(SupervisedModule):
     def hidden(self, batch: AnyBatch) -> tuple[Tensor, list[MoEReport]]:
         return self.model(batch.inputs, batch.mask)
 
-    def word_loss(self, hidden: Tensor, targets: Tensor, num_words: float) -> Tensor:
-        return self.model.softmax.sampled_loss(hidden, targets, num_words)
+    def sum_of_word_losses(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        return self.model.softmax.sampled_loss(hidden, targets, num_words=1)
 
     def tokens_of_moes(self, batch: AnyBatch) -> list[int]:
         return [batch.num_tokens] * self.model.config.layers.count(Layer.moe)

@@ -21,7 +21,7 @@ from outrageous.optim.build import build_optimizer
 from outrageous.optim.clipping import gradients_of, scale_to_norm
 from outrageous.optim.schedules import warmup_then_inverse_sqrt
 from outrageous.parallel.numbered import Draws, NumberedPart
-from outrageous.parallel.spread import shards_of, spread
+from outrageous.parallel.spread import shards_of, spread, sum_gradients
 from outrageous.parallel.strategy import OneBatchStrategy
 from outrageous.training.checkpoints import StampedModule
 
@@ -52,9 +52,8 @@ class SupervisedModule(StampedModule):
         """The softmax's input [W, D] at the words that count, and a report for each MoE."""
 
     @abstractmethod
-    def word_loss(self, hidden: Tensor, targets: Tensor, num_words: float) -> Tensor:
-        """Of training, a scalar; hidden [W, D], targets [W] int64, num_words of all processes, over which it is a
-        mean."""
+    def sum_of_word_losses(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """Of training, a scalar; hidden [W, D], targets [W] int64."""
 
     @abstractmethod
     def tokens_of_moes(self, batch: AnyBatch) -> list[int]:
@@ -83,15 +82,17 @@ class SupervisedModule(StampedModule):
         """This process's share of the loss; and of the whole batch, what is logged."""
         with at_hand(self._part(batch)):
             hidden, reports = self.hidden(batch)
-        num_words, *tokens_of_moes = self.processes.totals(batch.num_tokens, *self.tokens_of_moes(batch))
-        word_loss = self.word_loss(hidden, batch.targets[batch.mask], num_words)
+        sum_of_losses = self.sum_of_word_losses(hidden, batch.targets[batch.mask])
+        total_loss, num_words, *tokens_of_moes = self.processes.totals(
+            sum_of_losses.detach(), batch.num_tokens, *self.tokens_of_moes(batch)
+        )
         w_importance, w_load = self.balance.w_importance, self.balance.w_load
         balance_loss = sum((balancing_loss(report, w_importance, w_load) for report in reports), torch.zeros(()))
         threshold_loss = sum((report.threshold_loss for report in reports), torch.zeros(()))  # moves thresholds alone
         return {
             # Reports are of the whole batch, on every process: its share of what they cost.
-            "loss": word_loss + (balance_loss + threshold_loss) / self.processes.size,
-            "word_loss": self.processes.sum(word_loss.detach()),
+            "loss": sum_of_losses / num_words + (balance_loss + threshold_loss) / self.processes.size,
+            "word_loss": torch.as_tensor(total_loss / num_words),
             "balance_loss": balance_loss.detach(),
             "num_words": round(num_words),
             **self._use_of_experts(reports, tokens_of_moes),
@@ -119,13 +120,14 @@ class SupervisedModule(StampedModule):
         self.grad_norm = norm.item()
 
     def gradients_and_norm(self) -> tuple[list[Tensor], Tensor]:
-        """Those here, and the norm of all."""
+        """Of the whole batch: gradients here, and the norm of all; to be called once after a backward pass."""
+        squares_of_experts = sum_gradients(self, self.processes)
         shards = shards_of(self)
         everywhere = gradients_of(weight for name, weight in self.named_parameters() if name not in shards)
         here_only = gradients_of(weight for name, weight in self.named_parameters() if name in shards)
         norm = torch.nn.utils.get_total_norm(everywhere)
         if here_only:
-            norm = (norm**2 + self.processes.sum(torch.nn.utils.get_total_norm(here_only) ** 2)).sqrt()
+            norm = (norm**2 + squares_of_experts).sqrt()
         return everywhere + here_only, norm
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:

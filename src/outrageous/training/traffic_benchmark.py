@@ -15,7 +15,7 @@ from outrageous.config import RunConfig
 from outrageous.data.batching import Batch
 from outrageous.optim.build import build_optimizer
 from outrageous.parallel.processes import Processes
-from outrageous.parallel.spread import shards_of, spread, sum_gradients
+from outrageous.parallel.spread import shards_of, spread
 from outrageous.parallel.traffic import Traffic, predict_traffic
 from outrageous.training.language_module import LanguageModule
 from outrageous.training.local_processes import in_processes
@@ -25,13 +25,14 @@ SENTENCE = 16  # words
 
 @dataclass
 class Count:
-    """Of one process: bytes exchanged with others, bytes summed, the calls of both, and bytes that its experts take:
-    weights, gradients and the optimizer's state."""
+    """Of one process: bytes exchanged with others, bytes summed, the calls of both; rows of embedding and softmax that
+    the batch uses; and bytes that its experts take: weights, gradients and the optimizer's state."""
 
     sent: int = 0
     summed: int = 0
     exchanges: int = 0
     sums: int = 0
+    num_used: tuple[int, ...] = ()
     experts: int = 0
 
 
@@ -69,14 +70,15 @@ def count_step(processes: Processes, config: RunConfig, vocabulary_size: int, wo
     module = LanguageModule(config, vocabulary_size, {})
     module.processes, module.batches_are_divided = processes, True
     spread(module.model, processes, shard_experts=True)
-    generator = torch.Generator().manual_seed(0)
-    sentences = torch.randint(vocabulary_size, (words // SENTENCE, SENTENCE), generator=generator)
+    torch.manual_seed(0)
+    sentences = module.model.softmax.sampler.draw(words, torch.device("cpu")).view(-1, SENTENCE)
     mine = sentences[processes.rank :: processes.size]
     batch = Batch(mine, mine, torch.ones_like(mine, dtype=torch.bool), mine.numel())
     with _counting(processes.rank) as count:
         module.training_step(batch, 0)["loss"].backward()
-        sum_gradients(module, processes)
         module.gradients_and_norm()
+    tables = (module.model.embedding.weight, module.model.softmax.weight)
+    count.num_used = tuple(int((table.grad != 0).any(dim=1).sum()) for table in tables if table.grad is not None)
     optimizer = build_optimizer(module.model, config.optim)
     optimizer.step()
     shards = shards_of(module)
@@ -92,10 +94,10 @@ def _counting(rank: int) -> Iterator[Count]:
     count = Count()
     all_reduce, all_to_all_single = dist.all_reduce, dist.all_to_all_single
 
-    def counted_sum(tensor: Tensor) -> None:
+    def counted_sum(tensor: Tensor, *op: Any) -> None:
         count.sums += 1
         count.summed += tensor.nbytes
-        all_reduce(tensor)
+        all_reduce(tensor, *op)
 
     def counted_exchange(output: Tensor, rows: Tensor, receive: list[int], send: list[int]) -> None:
         count.exchanges += 1

@@ -26,8 +26,8 @@ class TranslationModule(SupervisedModule):
         assert isinstance(batch, PairBatch)
         return self.model(batch.source, batch.source_mask, batch.inputs, batch.mask)
 
-    def word_loss(self, hidden: Tensor, targets: Tensor, num_words: float) -> Tensor:
-        return self.model.softmax.loss(hidden, targets, num_words)
+    def sum_of_word_losses(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        return self.model.softmax.loss(hidden, targets, num_words=1)
 
     def tokens_of_moes(self, batch: AnyBatch) -> list[int]:
         """The encoder's is given source words, the decoder's those of the target."""
