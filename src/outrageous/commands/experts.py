@@ -4,7 +4,8 @@ outrageous-experts checkpoint=outputs/runs/mt/moe_32_en_de/pocket/seed_0/…/bes
 outrageous-experts checkpoint=….ckpt --part dev --to looked_at/
 
 Reads the test part of the corpus that the model was trained on. Writes experts.txt and experts.html beside the
-checkpoint, and a table into the run's W&B run; prints how much experts tell of their words, beside a shuffled control.
+checkpoint, those of the dev part into a folder `dev` there, and a table into the run's W&B run; prints how much experts
+tell of their words, beside a shuffled control.
 A run of a translation model ends with the same.
 """
 
@@ -21,7 +22,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=_checkpoint, help="checkpoint=PATH, a best.ckpt of a model with experts")
     parser.add_argument("--part", choices=("dev", "test"), default="test", help="of the corpus (default: test)")
-    parser.add_argument("--to", type=Path, metavar="FOLDER", help="where the files go (default: beside the checkpoint)")
+    parser.add_argument("--to", type=Path, metavar="FOLDER", help="where the files go")
     arguments = parser.parse_args(argv)
 
     # Imported here, so that --help answers at once.
@@ -45,7 +46,8 @@ def main(argv: list[str] | None = None) -> int:
     data = build_data(config, corpus)
     batches = data.test_dataloader() if arguments.part == "test" else data.val_dataloader()
     uses = expert_use(module, batches, corpus.vocabulary)
-    folder = RunFolder(path.parent if arguments.to is None else arguments.to)
+    beside = path.parent if arguments.part == "test" else path.parent / arguments.part
+    folder = RunFolder(beside if arguments.to is None else arguments.to)
     leave_expert_use(uses, folder, f"{config.name} seed {config.seed}, {arguments.part} part")
     logger = make_logger(config, path.parent)
     log_expert_use(logger, uses)
