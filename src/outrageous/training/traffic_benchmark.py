@@ -71,7 +71,7 @@ def count_step(processes: Processes, config: RunConfig, vocabulary_size: int, wo
     module.processes, module.batches_are_divided = processes, True
     spread(module.model, processes, shard_experts=True)
     torch.manual_seed(0)
-    sentences = module.model.softmax.sampler.draw(words, torch.device("cpu")).view(-1, SENTENCE)
+    sentences = module.model.softmax.sampler.draw(words // SENTENCE * SENTENCE, torch.device("cpu")).view(-1, SENTENCE)
     mine = sentences[processes.rank :: processes.size]
     batch = Batch(mine, mine, torch.ones_like(mine, dtype=torch.bool), mine.numel())
     with _counting(processes.rank) as count:
