@@ -31,23 +31,40 @@ def test_a_batch_by_hand(pack: Pack) -> None:
     assert batch.targets.tolist() == [[5, 6, 7, 0], [8, 0, 0, 0]]
     assert batch.mask.tolist() == [[True, True, True, True], [True, True, False, False]]
     assert batch.num_tokens == 6
-    assert batch.inputs.dtype == batch.targets.dtype == torch.int64
+    assert batch.words.tolist() == [0, 1, 2, 3, 4, 5]
+    assert batch.predicted.tolist() == [5, 6, 7, 0, 8, 0]
+    # Half the bytes on the way, and int64 where look-ups and losses want it.
+    assert {batch.inputs.dtype, batch.targets.dtype, batch.words.dtype} == {torch.int32}
+    there = batch.to("cpu")
+    assert {there.inputs.dtype, there.targets.dtype, there.words.dtype} == {torch.int64}
+    assert there.mask.dtype == torch.bool
 
 
 def test_a_batch_moves_whole(pack: Pack) -> None:
     batch = SentenceDataset(pack([[5, 0], [8, 0]]))[np.array([0, 1])].to("meta")
-    assert {batch.inputs.device.type, batch.targets.device.type, batch.mask.device.type} == {"meta"}
+    assert {tensor.device.type for tensor in vars(batch).values()} == {"meta"}
     assert batch.num_tokens == 4
 
 
 @pytest.mark.cuda
 def test_a_batch_is_pinned_whole_and_moves_to_the_gpu(pack: Pack) -> None:
     sentences = pack([[5, 6, 0], [8, 0]])
-    (batch,) = make_loader(sentences, 10, shuffle=False, pin_memory=True)
-    assert batch.inputs.is_pinned()
-    assert batch.targets.is_pinned()
-    assert batch.mask.is_pinned()
+    (batch,) = make_loader(sentences, 10, shuffle=False, for_gpu=True)
+    assert all(tensor.is_pinned() for tensor in vars(batch).values())
     assert batch.to("cuda", non_blocking=True).targets.tolist() == [[5, 6, 0], [8, 0, 0]]
+
+
+@pytest.mark.filterwarnings("ignore:.*pin_memory.*no accelerator:UserWarning")
+def test_batches_for_a_gpu_are_made_ahead_and_are_the_same(pack: Pack) -> None:
+    sentences = pack([[*range(1, 1 + i % 9), 0] for i in range(100)])
+    plain, for_gpu = (make_loader(sentences, 40, shuffle=True, seed=5, for_gpu=on_gpu) for on_gpu in (False, True))
+    assert (plain.num_workers, plain.pin_memory) == (0, False)  # on a CPU cores are for training
+    assert for_gpu.num_workers >= 1
+    assert for_gpu.pin_memory
+    batches, ahead = list(plain), list(for_gpu)
+    assert len(batches) == len(ahead) > 5
+    for batch, other in zip(batches, ahead, strict=True):
+        assert all(map(torch.equal, vars(batch).values(), vars(other).values()))
 
 
 def test_batches_by_hand() -> None:

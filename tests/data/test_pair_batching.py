@@ -63,7 +63,12 @@ def test_a_batch_by_hand(pack_pairs: PackPairs) -> None:
     assert batch.targets.tolist() == [[7, 2, 0, 0], [6, 7, 8, 2]]
     assert batch.mask.tolist() == [[True, True, False, False], [True] * 4]
     assert batch.num_tokens == 6
-    assert batch.source.dtype == batch.inputs.dtype == batch.targets.dtype == torch.int64
+    assert batch.source_words.tolist() == [0, 1, 2, 3, 4]
+    assert batch.words.tolist() == [0, 1, 4, 5, 6, 7]
+    assert batch.predicted.tolist() == [7, 2, 6, 7, 8, 2]
+    assert {batch.source.dtype, batch.inputs.dtype, batch.targets.dtype, batch.words.dtype} == {torch.int32}
+    there = batch.to("cpu")
+    assert {there.source.dtype, there.inputs.dtype, there.targets.dtype, there.words.dtype} == {torch.int64}
     moved = batch.to("meta")
     assert moved.source.device.type == moved.mask.device.type == "meta"
     assert moved.num_tokens == 6

@@ -10,6 +10,7 @@ from torch.testing import assert_close
 
 from outrageous.config import AttentionKind, GateConfig, GateKind, MoEConfig, TranslationModelConfig
 from outrageous.models.gnmt import TranslationModel, reverse
+from outrageous.models.mixture import words_of
 from outrageous.moe import MoE, MoEReport
 
 NOISY = MoEConfig(GateConfig(GateKind.noisy_top_k, k=2), num_experts=5, d_hidden=[7])
@@ -190,7 +191,7 @@ def test_a_word_sees_the_whole_sentence_of_a_bidirectional_encoder_below_the_thi
         encoder = build(SETTINGS[kind]).encoder
         changed = SOURCE.clone()
         changed[0, 3] = 7
-        before, after = (encoder(tokens, SOURCE_MASK)[0][0, 0] for tokens in (SOURCE, changed))
+        before, after = (encoder(tokens, SOURCE_MASK, words_of(SOURCE_MASK))[0][0, 0] for tokens in (SOURCE, changed))
         assert (before != after).all().item() is sees
 
 

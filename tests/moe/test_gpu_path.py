@@ -23,6 +23,7 @@ from outrageous.moe import (
     StrictlyBalancedGates,
     balancing_loss,
 )
+from outrageous.moe.device import as_on_gpu
 from outrageous.moe.grouped import tiled_linear
 from outrageous.moe.routing import starts_and_counts
 
@@ -68,10 +69,7 @@ def test_a_layer_that_asks_is_found_out() -> None:
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
-def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """On either, what a GPU does."""
-    for module in ("experts", "gates", "grouped"):
-        monkeypatch.setattr(f"outrageous.moe.{module}.on_gpu", lambda tensor: True)
+def device(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name
 
@@ -80,9 +78,10 @@ def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     ("kind", "dtype", "recompute"), list(itertools.product(LAYERS, [torch.float32, torch.bfloat16], [False, True]))
 )
 def test_outputs_and_gradients_are_those_of_float64(
-    kind: str, dtype: torch.dtype, recompute: bool, device: str, monkeypatch: pytest.MonkeyPatch
+    kind: str, dtype: torch.dtype, recompute: bool, device: str
 ) -> None:
-    """Relative errors below 1e-5 in float32 and, with experts and rows in bfloat16 by autocast, below 1e-2."""
+    """As a GPU computes, on either: relative errors below 1e-5 in float32 and, with experts and rows in bfloat16 by
+    autocast, below 1e-2."""
     layer = LAYERS[kind](recompute)
     for name, weight in layer.named_parameters():
         if name.endswith("w_gate"):
@@ -90,12 +89,11 @@ def test_outputs_and_gradients_are_those_of_float64(
     layer.train("balanced" in kind)  # no noise
     x = torch.randn(30, 13, requires_grad=True)
     on_device, x_on_device = copy.deepcopy(layer).to(device), x.detach().to(device).requires_grad_()
-    with torch.autocast(device, torch.bfloat16, enabled=dtype is torch.bfloat16):
-        y, loss = loss_of(on_device, x_on_device)
-    grads = torch.autograd.grad(loss, [x_on_device, *on_device.parameters()], allow_unused=True)
+    with as_on_gpu():
+        with torch.autocast(device, torch.bfloat16, enabled=dtype is torch.bfloat16):
+            y, loss = loss_of(on_device, x_on_device)
+        grads = torch.autograd.grad(loss, [x_on_device, *on_device.parameters()], allow_unused=True)
 
-    for module in ("experts", "gates", "grouped"):
-        monkeypatch.setattr(f"outrageous.moe.{module}.on_gpu", lambda tensor: False)
     exact, exact_x = layer.double(), x.detach().double().requires_grad_()
     exact_y, exact_loss = loss_of(exact, exact_x)
     exact_grads = torch.autograd.grad(exact_loss, [exact_x, *exact.parameters()], allow_unused=True)

@@ -45,7 +45,7 @@ def test_what_is_computed_in_float32(experiment: str) -> None:
     module = LanguageModule(config, 500, origin={})
     optimizer = module.configure_optimizers()["optimizer"]
     words = torch.randint(500, (2, 8, 6))
-    batch = Batch(words[0], words[1], torch.ones(8, 6, dtype=torch.bool), 48)
+    batch = Batch(words[0], words[1], torch.ones(8, 6, dtype=torch.bool), torch.arange(48))
     with Dtypes() as dtypes:
         with torch.autocast("cpu", torch.bfloat16):  # as Lightning does with this precision
             outputs = module.training_step(batch, 0)

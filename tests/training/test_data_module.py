@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from outrageous.config import RunConfig
@@ -22,6 +24,21 @@ def data(settings: Callable[..., RunConfig], corpus: Corpus) -> SentenceDataModu
 def at_step(data: SentenceDataModule, step: int) -> None:
     strategy = SimpleNamespace(root_device=torch.device("cpu"))
     data.trainer = SimpleNamespace(global_step=step, strategy=strategy, global_rank=0, world_size=1)  # type: ignore[assignment]
+
+
+def test_batches_reach_their_device_without_waiting(data: SentenceDataModule, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[bool] = []
+    to = Tensor.to
+
+    def seen(tensor: Tensor, *args: Any, non_blocking: bool = False, **kwargs: Any) -> Tensor:
+        waits.append(not non_blocking)
+        return to(tensor, *args, non_blocking=non_blocking, **kwargs)
+
+    batch = next(iter(data.train_dataloader()))
+    monkeypatch.setattr(Tensor, "to", seen)
+    there = data.transfer_batch_to_device(batch, torch.device("meta"), 0)
+    assert there.targets.device.type == "meta"
+    assert waits == [False] * 4
 
 
 def sentences(loader: DataLoader[Batch]) -> list[list[int]]:

@@ -49,7 +49,7 @@ def batch(*rows: list[int]) -> Batch:
     length = max(map(len, rows))
     inputs = torch.tensor([row + [4] * (length - len(row)) for row in rows])
     mask = torch.tensor([[place < len(row) for place in range(length)] for row in rows])
-    return Batch(inputs, inputs, mask, int(mask.sum()))
+    return Batch(inputs, inputs, mask, mask.flatten().nonzero()[:, 0])
 
 
 @pytest.mark.parametrize("build", [flat, hierarchical])

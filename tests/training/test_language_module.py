@@ -17,6 +17,7 @@ from outrageous.data.batching import Batch
 from outrageous.data.corpus import Corpus
 from outrageous.errors import UserError
 from outrageous.moe import FeedForwardExperts, balancing_loss
+from outrageous.moe.device import as_on_gpu
 from outrageous.optim.combined import CombinedOptimizer
 from outrageous.training.data_module import SentenceDataModule
 from outrageous.training.language_module import LanguageModule
@@ -39,7 +40,7 @@ def data(settings: Callable[..., RunConfig], corpus: Corpus) -> SentenceDataModu
 @pytest.fixture
 def batch(data: SentenceDataModule) -> Batch:
     first: Batch = next(iter(data.train_dataloader()))
-    return first
+    return first.to("cpu")
 
 
 @pytest.fixture
@@ -157,6 +158,21 @@ def test_a_gradient_that_is_not_finite_is_refused(build: Build, value: float) ->
         module.configure_gradient_clipping(adam)
 
 
+def test_on_a_gpu_a_gradient_is_looked_at_a_step_later_and_never_waited_for(build: Build) -> None:
+    module = build("optim.learning_rate=0.01", "schedule.warmup_steps=10")
+    adam = module.configure_optimizers()["optimizer"]
+    with as_on_gpu():
+        with_gradient(module, 3.0, 4.0)
+        module.configure_gradient_clipping(adam)
+        assert math.isnan(module.grad_norm)
+        with_gradient(module, math.nan)
+        module.configure_gradient_clipping(adam)
+        assert module.grad_norm == pytest.approx(5)
+        with_gradient(module, 1.0)
+        with pytest.raises(UserError, match=r"norm is nan at step 1, .* nothing was saved since\. Lower optim"):
+            module.configure_gradient_clipping(adam)
+
+
 def test_the_learning_rate_rises_to_its_peak_and_falls_with_the_root_of_the_step(build: Build) -> None:
     module = build("optim.learning_rate=0.1", "schedule.warmup_steps=4")
     configured = module.configure_optimizers()
@@ -215,7 +231,7 @@ def perplexity_one_by_one(module: LanguageModule, loader: DataLoader[Batch]) -> 
         for inputs, targets, mask in zip(batch.inputs, batch.targets, batch.mask, strict=True):
             length = int(mask.sum())
             with torch.no_grad():
-                hidden, _ = module.model(inputs[None, :length], mask[None, :length])
+                hidden, _ = module.model(inputs[None, :length].long(), mask[None, :length])
                 logits = F.linear(hidden, module.model.softmax.weight, module.model.softmax.bias).double()
             total -= logits.log_softmax(dim=1)[torch.arange(length), targets[:length]].sum().item()
             count += length

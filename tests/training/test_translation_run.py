@@ -43,7 +43,7 @@ def corpus(translation_settings: Settings) -> ParallelCorpus:
 def first_batch(config: TranslationRunConfig, corpus: ParallelCorpus) -> PairBatch:
     batch = next(iter(build_data(config, corpus).train_dataloader()))
     assert isinstance(batch, PairBatch)
-    return batch
+    return batch.to("cpu")
 
 
 def test_a_step_is_the_cross_entropy_of_all_wordpieces_and_the_losses_of_both_mixtures(
@@ -124,7 +124,7 @@ def test_batchwise_masks_in_evaluation_choose_as_in_training(
     for name, parameter in module.named_parameters():
         if name.endswith("w_gate"):
             torch.nn.init.normal_(parameter)
-    batches = list(build_data(config, corpus).test_dataloader())
+    batches = [batch.to("cpu") for batch in build_data(config, corpus).test_dataloader()]
     found = batchwise_perplexity(module, batches)
     assert not any(part.training for part in module.modules())
     nll, num_tokens = 0.0, 0

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from outrageous.data.batch_sampler import BatchSampler
+from outrageous.data.loading import changed, loader_of, places_of, widened
 from outrageous.data.packing import PackedSentences
 
 SORTED_AT_ONCE = 1 << 20  # sentences
@@ -20,36 +21,41 @@ SORTED_AT_ONCE = 1 << 20  # sentences
 class Batch:
     """B whole sentences, the longest of L predicted tokens (its words and `</s>`).
 
+    Numbers are int32 where batches are made, half the bytes to hand over, and int64 where they are used.
+
     Attributes:
-        inputs: int64 [B, L], each row starts with `<s>`.
-        targets: int64 [B, L], the token to predict at each place; a row ends with `</s>` and is padded with it.
+        inputs: [B, L], each row starts with `<s>`.
+        targets: [B, L], the token to predict at each place; a row ends with `</s>` and is padded with it.
         mask: bool [B, L], true where `targets` counts.
-        num_tokens: predicted tokens: the true places of `mask`. A plain int, so that asking does not wait for a device.
+        words: [W], where `mask.flatten()` is true, rising: known here, so that nobody has to ask a device.
     """
 
     inputs: Tensor
     targets: Tensor
     mask: Tensor
-    num_tokens: int
+    words: Tensor
+
+    @property
+    def num_tokens(self) -> int:
+        """W, predicted tokens."""
+        return len(self.words)
+
+    @property
+    def predicted(self) -> Tensor:
+        """[W], the targets that count, in reading order."""
+        return self.targets.flatten().index_select(0, self.words)
 
     def padding_only(self) -> Batch:
         """The same batch with no word that counts."""
-        return replace(self, mask=torch.zeros_like(self.mask), num_tokens=0)
+        return replace(self, mask=torch.zeros_like(self.mask), words=self.words[:0])
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        """The same batch on another device."""
-        return replace(
-            self,
-            inputs=self.inputs.to(device, non_blocking=non_blocking),
-            targets=self.targets.to(device, non_blocking=non_blocking),
-            mask=self.mask.to(device, non_blocking=non_blocking),
-        )
+        """The same batch on the device that uses it."""
+        return changed(self, lambda tensor: widened(tensor.to(device, non_blocking=non_blocking)))
 
     def pin_memory(self) -> Batch:
         """The same batch in page-locked memory, from which copies to a GPU do not wait."""
-        return replace(
-            self, inputs=self.inputs.pin_memory(), targets=self.targets.pin_memory(), mask=self.mask.pin_memory()
-        )
+        return changed(self, Tensor.pin_memory)
 
 
 class SentenceDataset(Dataset[Batch]):
@@ -65,13 +71,13 @@ class SentenceDataset(Dataset[Batch]):
     def __getitem__(self, indices: NDArray[np.integer]) -> Batch:
         if not len(indices):
             return self[np.zeros(1, np.int64)].padding_only()
-        targets = self.sentences.gather(indices).astype(np.int64)  # [B, L]
+        targets = self.sentences.gather(indices).astype(np.int32)  # [B, L]
         inputs = np.empty_like(targets)
         inputs[:, 0] = self.sentences.bos_id
         inputs[:, 1:] = targets[:, :-1]
         lengths = self.sentences.lengths[indices]
         mask = np.arange(targets.shape[1]) < lengths[:, None]
-        return Batch(torch.from_numpy(inputs), torch.from_numpy(targets), torch.from_numpy(mask), int(lengths.sum()))
+        return Batch(torch.from_numpy(inputs), torch.from_numpy(targets), torch.from_numpy(mask), places_of(mask))
 
 
 class BudgetBatchSampler(BatchSampler):
@@ -128,9 +134,10 @@ def make_loader(
     seed: int = 0,
     rank: int = 0,
     world_size: int = 1,
-    pin_memory: bool = False,
+    for_gpu: bool = False,
 ) -> DataLoader[Batch]:
     """A loader of `Batch`es whose `sampler` is a `BudgetBatchSampler` (`set_epoch`, `start_batch`, `padding_fraction`).
+    for_gpu: made ahead by processes of their own, in page-locked memory.
 
     Raises:
         UserError: `words_per_batch` is too small.
@@ -138,13 +145,7 @@ def make_loader(
     sampler = BudgetBatchSampler(
         sentences.lengths, words_per_batch, shuffle=shuffle, seed=seed, rank=rank, world_size=world_size
     )
-    return DataLoader(
-        SentenceDataset(sentences),
-        batch_size=None,  # an item of the sampler is a whole batch
-        sampler=sampler,
-        pin_memory=pin_memory,
-        generator=torch.Generator(),  # each pass draws a number: from the global generator, a resumed run would differ
-    )
+    return loader_of(SentenceDataset(sentences), sampler, for_gpu)
 
 
 def longest_first(lengths: NDArray[np.integer], order: NDArray[np.int32]) -> NDArray[np.int32]:

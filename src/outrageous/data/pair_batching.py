@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from outrageous.data.batch_sampler import BatchSampler
+from outrageous.data.loading import loader_of
 from outrageous.data.packed_pairs import PackedPairs
 from outrageous.data.pair_dataset import PairBatch, PairDataset
 
@@ -81,9 +81,10 @@ def make_pair_loader(
     seed: int = 0,
     rank: int = 0,
     world_size: int = 1,
-    pin_memory: bool = False,
+    for_gpu: bool = False,
 ) -> DataLoader[PairBatch]:
     """A loader of `PairBatch`es; its `sampler` is a `PairBatchSampler`, with `set_epoch` and `start_batch`.
+    for_gpu: as in `make_loader`.
 
     Raises:
         UserError: `words_per_batch` is too small.
@@ -91,13 +92,7 @@ def make_pair_loader(
     sampler = PairBatchSampler(
         pairs, words_per_batch, weights=weights, shuffle=shuffle, seed=seed, rank=rank, world_size=world_size
     )
-    return DataLoader(
-        PairDataset(pairs),
-        batch_size=None,  # an item of the sampler is a whole batch
-        sampler=sampler,
-        pin_memory=pin_memory,
-        generator=torch.Generator(),  # each pass draws a number: from the global generator, a resumed run would differ
-    )
+    return loader_of(PairDataset(pairs), sampler, for_gpu)
 
 
 def _places(

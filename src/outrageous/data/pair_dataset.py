@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from outrageous.data.loading import changed, places_of, widened
 from outrageous.data.packed_pairs import PackedPairs
 from outrageous.data.packing import PackedSentences
 from outrageous.data.wordpieces import Wordpieces
@@ -21,40 +20,48 @@ from outrageous.data.wordpieces import Wordpieces
 class PairBatch:
     """B pairs, the longest source of S wordpieces, the longest target of T; all end with `</s>`, then `<pad>`.
 
+    Numbers are int32 where batches are made and int64 where they are used, as those of a `Batch`.
+
     Attributes:
-        source: int64 [B, S].
+        source: [B, S].
         source_mask: bool [B, S], false at padding.
-        inputs: int64 [B, T], each row starts with `<s>`.
-        targets: int64 [B, T], the wordpiece to predict at each place.
+        source_words: where `source_mask.flatten()` is true, rising.
+        inputs: [B, T], each row starts with `<s>`.
+        targets: [B, T], the wordpiece to predict at each place.
         mask: bool [B, T], true where `targets` counts.
-        num_tokens: predicted wordpieces: the true places of `mask`.
+        words: [W], where `mask.flatten()` is true, rising.
     """
 
     source: Tensor
     source_mask: Tensor
+    source_words: Tensor
     inputs: Tensor
     targets: Tensor
     mask: Tensor
-    num_tokens: int
+    words: Tensor
+
+    @property
+    def num_tokens(self) -> int:
+        """W, predicted wordpieces."""
+        return len(self.words)
+
+    @property
+    def predicted(self) -> Tensor:
+        """[W], the targets that count, in reading order."""
+        return self.targets.flatten().index_select(0, self.words)
 
     def padding_only(self) -> PairBatch:
         """The same batch with no word that counts."""
-        nothing = {name: torch.zeros_like(getattr(self, name)) for name in ("source_mask", "mask")}
-        return replace(self, **nothing, num_tokens=0)
+        masks = {name: torch.zeros_like(getattr(self, name)) for name in ("source_mask", "mask")}
+        return replace(self, **masks, source_words=self.source_words[:0], words=self.words[:0])
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> PairBatch:
-        """The same batch on another device."""
-        return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+        """The same batch on the device that uses it."""
+        return changed(self, lambda tensor: widened(tensor.to(device, non_blocking=non_blocking)))
 
     def pin_memory(self) -> PairBatch:
         """The same batch in page-locked memory, from which copies to a GPU do not wait."""
-        return self._each(Tensor.pin_memory)
-
-    def _each(self, change: Callable[[Tensor], Tensor]) -> PairBatch:
-        changed: dict[str, Any] = {
-            name: change(value) for name, value in vars(self).items() if isinstance(value, Tensor)
-        }
-        return replace(self, **changed)
+        return changed(self, Tensor.pin_memory)
 
 
 class PairDataset(Dataset[PairBatch]):
@@ -77,15 +84,16 @@ class PairDataset(Dataset[PairBatch]):
         return PairBatch(
             torch.from_numpy(source),
             torch.from_numpy(source_mask),
+            places_of(source_mask),
             torch.from_numpy(inputs),
             torch.from_numpy(targets),
             torch.from_numpy(mask),
-            num_tokens=int(mask.sum()),
+            places_of(mask),
         )
 
 
-def _padded(sentences: PackedSentences, indices: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def _padded(sentences: PackedSentences, indices: NDArray[np.integer]) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
     """Sentences as rows [B, L], `<pad>` behind them, and where they are not padding."""
     rows = sentences.gather(indices)
     mask = np.arange(rows.shape[1]) < sentences.lengths[indices][:, None]
-    return np.where(mask, rows, Wordpieces.pad_id).astype(np.int64), mask
+    return np.where(mask, rows, Wordpieces.pad_id).astype(np.int32), mask

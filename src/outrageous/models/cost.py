@@ -74,19 +74,32 @@ def _layer_ops(layer: nn.Module) -> int:
     return _moe_ops(layer)
 
 
+def expert_ops(model: nn.Module) -> int:
+    """Multiply-adds of the forward pass of the experts that a word uses, without gates, in all MoEs together."""
+    return sum(_ops_of_experts(moe) for moe in model.modules() if isinstance(moe, MoE))
+
+
 def _moe_ops(moe: MoE) -> int:
     gate: Any = moe.gate
     experts: Any = moe.experts
-    used, choices = gate.k, gate.num_experts
+    choices = gate.num_experts
     if isinstance(experts, Mixtures):
-        choices += used * experts.gates.experts_per_group
+        choices += gate.k * experts.gates.experts_per_group
+        experts = experts.experts
+    matrices = 2 if isinstance(gate, NoisyTopKGate) else 1
+    ops: int = _ops_of_experts(moe) + matrices * experts.d_model * choices
+    return ops
+
+
+def _ops_of_experts(moe: MoE) -> int:
+    gate: Any = moe.gate
+    experts: Any = moe.experts
+    used: int = gate.k
+    if isinstance(experts, Mixtures):
         used *= experts.gates.k
         experts = experts.experts
     widths = [experts.d_model, *experts.d_hidden, experts.d_model]
-    per_expert = sum(a * b for a, b in pairwise(widths))
-    matrices = 2 if isinstance(gate, NoisyTopKGate) else 1
-    ops: int = used * per_expert + matrices * experts.d_model * choices
-    return ops
+    return used * sum(a * b for a, b in pairwise(widths))
 
 
 def _num_params(module: nn.Module) -> int:

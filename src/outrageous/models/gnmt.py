@@ -20,7 +20,7 @@ from outrageous.models.attention import AdditiveAttention, Memory, Multiplicativ
 from outrageous.models.attentive_lstm import AttentiveLSTM, AttentiveState
 from outrageous.models.dropout import Dropout
 from outrageous.models.lstm import LSTM, LSTMState
-from outrageous.models.mixture import build_moe, mix
+from outrageous.models.mixture import at_words, build_moe, mix, words_of
 from outrageous.models.sampled_softmax import FullSoftmax
 from outrageous.moe import MoE, MoEReport
 
@@ -59,9 +59,9 @@ class Encoder(nn.Module):
         self.moe = None if config.moe is None else build_moe(config.moe, config.d_model)
         self.dropout = Dropout(config.dropout)
 
-    def forward(self, source: Tensor, mask: Tensor) -> tuple[Tensor, list[MoEReport]]:
-        """source [B, L] int64, mask [B, L] bool, False at padding, which stands at the end -> [B, L, D] and the report
-        of the MoE, if there is one."""
+    def forward(self, source: Tensor, mask: Tensor, words: Tensor) -> tuple[Tensor, list[MoEReport]]:
+        """source [B, L] int64, mask [B, L] bool, False at padding, which stands at the end, words [W] as `words_of`
+        finds them -> [B, L, D] and the report of the MoE, if there is one."""
         first, second, third = self.lstms
         x = self.dropout(self.embedding(source))
         if self.bidirectional:
@@ -70,7 +70,7 @@ class Encoder(nn.Module):
         else:
             x = x + self.dropout(first(x))
             x = x + self.dropout(second(x))
-        x, reports = _mixed(self.moe, x, mask, self.dropout)
+        x, reports = _mixed(self.moe, x, mask, words, self.dropout)
         return x + self.dropout(third(x)), reports
 
 
@@ -85,11 +85,11 @@ class Decoder(nn.Module):
         self.second = LSTM(config.d_model, config.lstm_units)
         self.dropout = Dropout(config.dropout)
 
-    def forward(self, inputs: Tensor, mask: Tensor, memory: Memory) -> tuple[Tensor, list[MoEReport]]:
-        """inputs [B, T] int64, mask [B, T] bool -> [B, T, D] and the report of the MoE, if there is one."""
+    def forward(self, inputs: Tensor, mask: Tensor, words: Tensor, memory: Memory) -> tuple[Tensor, list[MoEReport]]:
+        """inputs [B, T] int64, mask [B, T] bool, words [W] -> [B, T, D] and the report of the MoE, if there is one."""
         x = self.dropout(self.embedding(inputs))
         x = x + self.dropout(self.first(x, memory))
-        x, reports = _mixed(self.moe, x, mask, self.dropout)
+        x, reports = _mixed(self.moe, x, mask, words, self.dropout)
         return x + self.dropout(self.second(x)), reports
 
     def start(self, num_rows: int) -> DecoderState:
@@ -124,7 +124,12 @@ class TranslationModel(nn.Module):
         self.softmax = FullSoftmax(vocabulary_size, config.d_model)
 
     def forward(
-        self, source: Tensor, source_mask: Tensor, inputs: Tensor, target_mask: Tensor
+        self,
+        source: Tensor,
+        source_mask: Tensor,
+        inputs: Tensor,
+        target_mask: Tensor,
+        words: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, list[MoEReport]]:
         """
         Args:
@@ -132,19 +137,22 @@ class TranslationModel(nn.Module):
             source_mask: [B, L] bool, False at padding.
             inputs: [B, T] int64, the word before each predicted one.
             target_mask: [B, T] bool.
+            words: int64, where the flattened masks of source and target are true; None: looked for, for which a GPU is
+                waited.
 
         Returns:
             hidden [W, D], the softmax's input at the unmasked target words in reading order, and one report for each
             MoE, the encoder's first.
         """
-        encoded, of_encoder = self.encoder(source, source_mask)
+        source_words, target_words = words or (words_of(source_mask), words_of(target_mask))
+        encoded, of_encoder = self.encoder(source, source_mask, source_words)
         memory = self.decoder.first.attention.remember(encoded, source_mask)
-        hidden, of_decoder = self.decoder(inputs, target_mask, memory)
-        return hidden[target_mask], of_encoder + of_decoder
+        hidden, of_decoder = self.decoder(inputs, target_mask, target_words, memory)
+        return at_words(hidden, target_words), of_encoder + of_decoder
 
     def start(self, source: Tensor, source_mask: Tensor) -> tuple[DecoderState, Memory]:
         """What decoding these sentences starts from; source and source_mask [R, L] as in `forward`."""
-        encoded, _ = self.encoder(source, source_mask)
+        encoded, _ = self.encoder(source, source_mask, words_of(source_mask))
         return self.decoder.start(len(source)), self.decoder.first.attention.remember(encoded, source_mask)
 
     def step(self, inputs: Tensor, state: DecoderState, memory: Memory) -> tuple[Tensor, DecoderState, Tensor]:
@@ -168,9 +176,11 @@ def _embedding(vocabulary_size: int, d_model: int) -> nn.Embedding:
     return embedding
 
 
-def _mixed(moe: MoE | None, x: Tensor, mask: Tensor, dropout: nn.Module) -> tuple[Tensor, list[MoEReport]]:
+def _mixed(
+    moe: MoE | None, x: Tensor, mask: Tensor, words: Tensor, dropout: nn.Module
+) -> tuple[Tensor, list[MoEReport]]:
     """x and what the MoE adds to it, if there is one."""
     if moe is None:
         return x, []
-    out, report = mix(moe, x, mask)
+    out, report = mix(moe, x, mask, words)
     return x + dropout(out), [report]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from outrageous.config import LanguageModelConfig, Layer
 from outrageous.models.dropout import Dropout
 from outrageous.models.lstm import LSTM
-from outrageous.models.mixture import build_moe, mix
+from outrageous.models.mixture import at_words, build_moe, mix, words_of
 from outrageous.models.sampled_softmax import VocabularySoftmax
 from outrageous.moe import MoE, MoEReport
 
@@ -40,22 +40,24 @@ class LanguageModel(nn.Module):
         assert self.config.moe is not None
         return build_moe(self.config.moe, self.config.d_model)
 
-    def forward(self, inputs: Tensor, mask: Tensor) -> tuple[Tensor, list[MoEReport]]:
+    def forward(self, inputs: Tensor, mask: Tensor, words: Tensor | None = None) -> tuple[Tensor, list[MoEReport]]:
         """
         Args:
             inputs: [B, L] int64, the word before each predicted one; padding at the end of sentences.
             mask: [B, L] bool, False at padding.
+            words: [T] int64, where the flattened mask is true; None: looked for, for which a GPU is waited.
 
         Returns:
             hidden [T, D], the softmax's input at the unmasked words in reading order, and one report for each MoE.
         """
+        words = words_of(mask) if words is None else words
         reports = []
         x = self.dropout(self.embedding(inputs))  # [B, L, D]
         for layer in self.layers:
             if isinstance(layer, MoE):
-                out, report = mix(layer, x, mask)
+                out, report = mix(layer, x, mask, words)
                 reports.append(report)
             else:
                 out = layer(x)
             x = x + self.dropout(out)
-        return x[mask], reports
+        return at_words(x, words), reports

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 from outrageous.config import GateKind, MoEConfig
@@ -46,11 +47,23 @@ def build_moe(config: MoEConfig, d_model: int) -> MoE:
     return MoE(gate(d_model, config.num_groups, k), Mixtures(gates(config.num_groups, d_model, per_group, k), experts))
 
 
-def mix(moe: MoE, x: Tensor, mask: Tensor) -> tuple[Tensor, MoEReport]:
-    """The MoE's output through a sigmoid (appendix C): x [B, L, D], mask [B, L] bool, False at padding -> [B, L, D].
+def mix(moe: MoE, x: Tensor, mask: Tensor, words: Tensor) -> tuple[Tensor, MoEReport]:
+    """The MoE's output through a sigmoid (appendix C): x [B, L, D], mask [B, L] bool, False at padding, words [T] int64
+    as `words_of` finds them -> [B, L, D].
 
     Padding neither uses experts nor counts in the load; its output is zero.
     """
     with at_hand(part_at_hand().words(mask)):
-        mixed, report = moe(x[mask])  # [T, D]
-    return x.new_zeros(x.shape).masked_scatter(mask.unsqueeze(-1), mixed.sigmoid().to(x.dtype)), report
+        mixed, report = moe(at_words(x, words))  # [T, D]
+    out = torch.zeros_like(x).flatten(0, 1).index_copy(0, words, mixed.sigmoid().to(x.dtype))
+    return out.view(x.shape), report
+
+
+def words_of(mask: Tensor) -> Tensor:
+    """mask [B, L] bool -> [T] int64, where it is true when flattened. A GPU is waited for: batches know it already."""
+    return mask.flatten().nonzero().squeeze(1)
+
+
+def at_words(x: Tensor, words: Tensor) -> Tensor:
+    """x [B, L, D], words [T] -> [T, D]. As x[mask], but a GPU is not asked how many there are."""
+    return x.flatten(0, 1).index_select(0, words)

@@ -7,6 +7,7 @@ Axes: T tokens, D d_model, V vocabulary, S sampled classes. The sampling is Tens
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,6 +18,8 @@ from outrageous.moe.grouped import without_autocast
 # Of a sampled loss: half a gigabyte in float32, and some three times as much is in use at a time. A larger batch is cut
 # into chunks, whose logits are computed again in the backward pass.
 LOGITS_AT_ONCE = 2**27
+
+UNLIKELY = 1e-18  # once in more steps than all computers will take
 
 
 @dataclass(frozen=True)
@@ -43,14 +46,30 @@ class LogUniformSampler:
                 "lower it, or use the full softmax"
             )
         self.num_classes, self.num_sampled = num_classes, num_sampled
+        self.num_draws = self._enough_draws()
 
     def sample(self, device: torch.device) -> Sample:
-        """Draws with PyTorch's generator until S distinct classes are found."""
-        drawn = self.draw(2 * self.num_sampled, device)
-        while (first := _first_occurrences(drawn)).numel() < self.num_sampled:
-            drawn = torch.cat([drawn, self.draw(drawn.numel(), device)])
-        first = first[: self.num_sampled]
+        """The first S distinct classes that PyTorch's generator draws. It is not asked whether enough have been drawn,
+        for which a GPU would have to be waited for: so many are that there are."""
+        drawn = self.draw(self.num_draws, device)
+        first = _first_occurrences(drawn)[: self.num_sampled]
         return Sample(classes=drawn[first], num_tries=first[-1] + 1)
+
+    def _enough_draws(self) -> int:
+        """2S, doubled until fewer than S distinct classes are found with a probability below UNLIKELY at most."""
+        k = np.arange(self.num_classes)
+        never = np.log1p(-np.log1p(1 / (k + 1)) / math.log(self.num_classes + 1))  # log(1 - p(k))
+        num_draws = 2 * self.num_sampled
+        while True:
+            missing = np.exp(num_draws * never).sum()  # classes, on average
+            found, spare = self.num_classes - missing, self.num_classes - self.num_sampled
+            # Bounds of that probability: Markov's, and Chernoff's, since of classes that are found each makes others
+            # less likely.
+            markov = missing / (spare + 1)
+            chernoff = math.exp(-(max(0.0, found - self.num_sampled) ** 2) / (2 * found))
+            if min(markov, chernoff) < UNLIKELY:
+                return num_draws
+            num_draws *= 2
 
     def expected_count(self, classes: Tensor, num_tries: Tensor) -> Tensor:
         """Q(k) = 1 - (1 - p(k))^T for T tries: the probability that class k is in the sample; float32, any shape."""
@@ -67,11 +86,11 @@ class LogUniformSampler:
 
 
 def _first_occurrences(drawn: Tensor) -> Tensor:
-    """Positions at which a class is drawn for the first time, rising; drawn [n] -> [number of distinct classes]."""
+    """Positions at which a class is drawn for the first time, rising; behind them n, no position; drawn [n] -> [n]."""
     ordered, position = torch.sort(drawn, stable=True)
     is_first = torch.ones_like(ordered, dtype=torch.bool)
     is_first[1:] = ordered[1:] != ordered[:-1]
-    return position[is_first].sort().values
+    return position.masked_fill(~is_first, len(drawn)).sort().values
 
 
 def tokens_at_once(num_sampled: int) -> int:

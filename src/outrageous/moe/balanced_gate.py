@@ -85,7 +85,7 @@ class StrictlyBalancedGates(nn.Module):
         """Eq. 18 in each group: the mask [S, B] of rows with log_gates [S, B], group [S], and how many it keeps. A GPU
         is waited for, once: m depends on the number of a group's rows."""
         rising, order = group.sort(stable=True)
-        counts = starts_and_counts(rising, self.num_groups)[1].tolist()
+        counts = part_at_hand().counts(starts_and_counts(rising, self.num_groups)[1], len(group))
         best = torch.zeros_like(log_gates, dtype=torch.bool)
         num_best = 0
         for of_group, mask in zip(log_gates[order].split(counts), best.split(counts), strict=True):

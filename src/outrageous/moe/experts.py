@@ -3,14 +3,17 @@
 from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
+from outrageous.moe.device import on_gpu
 from outrageous.moe.factors import factors_of
 from outrageous.moe.feed_forward import feed_forward
-from outrageous.moe.grouped import grouped_linear, on_gpu
+from outrageous.moe.grouped import grouped_linear
 from outrageous.moe.kept import draw, kept
 from outrageous.moe.memory import KeptMemory
 from outrageous.moe.routing import MoEReport, Routing
@@ -89,5 +92,23 @@ class FeedForwardExperts(nn.Module):
 def _layers(rows: Tensor, tokens_per_expert: Tensor, *weights: Tensor) -> Tensor:
     """rows [S, D] -> [S, D], as a GPU computes it: layer by layer, all experts at once."""
     for weight in weights[:-1]:
-        rows = grouped_linear(rows, weight, tokens_per_expert).relu()
+        rows = _ReLU.apply(grouped_linear(rows, weight, tokens_per_expert))
     return grouped_linear(rows, weights[-1], tokens_per_expert)
+
+
+class _ReLU(torch.autograd.Function):
+    """Its gradient takes the place of the one that comes in, which nobody else has: hidden activations are the widest
+    rows there are, and of these only two are in memory at a time."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        out = x.relu()
+        ctx.save_for_backward(out)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (out,) = ctx.saved_tensors
+        changed: Tensor = torch.ops.aten.threshold_backward.grad_input(grad, out, 0, grad_input=grad)
+        return changed

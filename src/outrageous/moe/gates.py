@@ -7,7 +7,8 @@ float32 at least, whatever the dtype of the tokens: bfloat16 cannot tell neighbo
 import torch
 from torch import Tensor, nn
 
-from outrageous.moe.grouped import group_of_row, grouped_linear, on_gpu, tiled_linear, without_autocast
+from outrageous.moe.device import on_gpu
+from outrageous.moe.grouped import group_of_row, grouped_linear, tiled_linear, without_autocast
 from outrageous.moe.memory import KeptMemory
 from outrageous.moe.noisy_top_k import noisy_top_k
 from outrageous.moe.routing import Routing, route

@@ -8,10 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from outrageous.moe.device import on_gpu
 from outrageous.moe.memory import KeptMemory, empty
+from outrageous.moe.part import part_at_hand
 
-# Of what torch.nn.functional.grouped_mm computes on a GPU; its rows must start at multiples of so many bytes.
-GROUPED_MM_DTYPES = {torch.bfloat16, torch.float16, torch.float32}
+# Where rows must start for torch.nn.functional.grouped_mm, in multiples of so many bytes.
 GROUPED_MM_ALIGNMENT = 16
 
 
@@ -21,14 +22,14 @@ def grouped_linear(rows: Tensor, weight: Tensor, rows_per_group: Tensor, memory:
     memory: where the gradient of rows is put, if there is one.
     """
     rows, weight = same_dtype(rows, weight)
-    if on_gpu(rows) and rows.dtype in GROUPED_MM_DTYPES and len(rows):  # waited for, unless in bfloat16
+    if on_gpu(rows) and rows.dtype == torch.bfloat16 and len(rows):
         return grouped_mm(rows, weight, rows_per_group)
-    return _GroupedLinear.apply(rows, weight, rows_per_group.tolist(), memory)
+    # In other dtypes PyTorch has no kernel for a GPU either, and goes from group to group, which it is waited for.
+    return _GroupedLinear.apply(rows, weight, part_at_hand().counts(rows_per_group, len(rows)), memory)
 
 
 def grouped_mm(rows: Tensor, weight: Tensor, rows_per_group: Tensor) -> Tensor:
-    """As `grouped_linear`, by PyTorch's kernel for GPUs: in bfloat16 numbers of rows stay on the device, which is never
-    waited for; in other dtypes PyTorch asks for them, and goes from group to group.
+    """As `grouped_linear`, by PyTorch's kernel for GPUs: numbers of rows stay on the device, which is never waited for.
 
     The kernel wants aligned rows, so widths are filled up with zeros; groups may have any number of rows.
     """
@@ -63,12 +64,6 @@ def group_of_row(tokens_per_group: Tensor, num_rows: int) -> Tensor:
     """tokens_per_group [A] -> [S], the group of each of the rows sorted by group."""
     groups = torch.arange(len(tokens_per_group), device=tokens_per_group.device)
     return groups.repeat_interleave(tokens_per_group, output_size=num_rows)
-
-
-def on_gpu(tensor: Tensor) -> bool:
-    """Whether its numbers are on a GPU, which is not to be waited for. On the meta device they are nowhere, and whoever
-    asks for one gets an error: there it shows, without a GPU, whether anybody would wait."""
-    return tensor.device.type in ("cuda", "meta")
 
 
 class _GroupedLinear(torch.autograd.Function):

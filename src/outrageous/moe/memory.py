@@ -9,6 +9,8 @@ import weakref
 import torch
 from torch import Tensor
 
+from outrageous.moe.device import on_gpu
+
 
 class KeptMemory:
     """Lends tensors the same memory again and again, where it would otherwise go back to the system and be got afresh.
@@ -29,7 +31,7 @@ class KeptMemory:
     def empty(self, purpose: str, like: Tensor, *shape: int) -> Tensor:
         """Uninitialised, of `like`'s dtype and device; each purpose has a block of its own, as large as was needed."""
         num_bytes = math.prod(shape) * like.element_size()
-        if like.device.type != "cpu" or num_bytes == 0:
+        if on_gpu(like) or num_bytes == 0:
             return like.new_empty(shape)  # PyTorch's allocators of other devices keep memory themselves
         with self._lock:
             if purpose in self._lent and self._lent[purpose]() is not None:

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from outrageous.moe.device import on_gpu
 from outrageous.moe.part import part_at_hand
 
 # Softplus underflows to 0 for logits below about -100, and 0/0 is NaN. A standard deviation this small changes no
@@ -97,7 +98,7 @@ class _NoisyTopK(torch.autograd.Function):
 
 def _blocks(logits: Tensor) -> Iterator[slice]:
     """Of tokens; on a GPU all at once."""
-    tokens_per_block = max(1, 2 * ELEMENTS_PER_BLOCK // logits.shape[1] if logits.device.type == "cpu" else len(logits))
+    tokens_per_block = max(1, len(logits) if on_gpu(logits) else 2 * ELEMENTS_PER_BLOCK // logits.shape[1])
     return (slice(first, first + tokens_per_block) for first in range(0, len(logits), tokens_per_block))
 
 

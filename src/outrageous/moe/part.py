@@ -37,6 +37,11 @@ class BatchPart:
         among them."""
         return rows, slice(None)
 
+    def counts(self, rows: Tensor, total: int) -> list[int]:
+        """rows [A], numbers of rows, total in all -> the same as plain numbers, for which a GPU is waited."""
+        numbers: list[int] = rows.tolist()
+        return numbers
+
 
 WHOLE_BATCH = BatchPart()
 _AT_HAND: ContextVar[BatchPart] = ContextVar("part of a batch", default=WHOLE_BATCH)

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from outrageous.moe.device import on_gpu
 from outrageous.moe.memory import KeptMemory, empty
 
 # On a CPU what is done to each row in turn is done to so many at once, few enough for them to stay in the cache.
@@ -130,7 +131,7 @@ class _Combine(torch.autograd.Function):
         rows, token, weight = ctx.saved_tensors
         grad_rows = empty(ctx.memory, "gradient of the result", rows, *rows.shape)
         grad_weight = torch.empty_like(weight)
-        rows_per_block = ROWS_PER_BLOCK if rows.device.type == "cpu" else max(1, len(rows))
+        rows_per_block = max(1, len(rows)) if on_gpu(rows) else ROWS_PER_BLOCK
         tensors = (rows, token, weight.unsqueeze(1), grad_rows, grad_weight)
         for row, t, w, grad_row, grad_w in zip(*(x.split(rows_per_block) for x in tensors), strict=True):
             torch.index_select(grad, 0, t, out=grad_row)

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from outrageous.moe.device import on_gpu
+
 
 class FactoredAdam(torch.optim.Optimizer):
     """`w ← w - lr · G / √V̂` with V̂_ij = R_i·C_j / mean(R), where R and C are the means of rows and columns of Adam's
@@ -136,4 +138,4 @@ def _update_vector(parameter: Tensor, gradient: Tensor, state: dict[str, Tensor]
 
 def elements_per_block(parameter: Tensor) -> int:
     """On a CPU what fits the cache of a core; elsewhere enough to keep the device busy."""
-    return 2**18 if parameter.device.type == "cpu" else 2**26
+    return 2**26 if on_gpu(parameter) else 2**18

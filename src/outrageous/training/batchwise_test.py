@@ -21,7 +21,7 @@ def batchwise_perplexity(module: SupervisedModule, batches: Iterable[AnyBatch]) 
         for batch in batches if found else ():
             batch = batch.to(module.device)
             hidden, _ = module.hidden(batch)
-            nll += module.model.softmax.negative_log_likelihood(hidden, batch.targets[batch.mask]).double().sum().item()
+            nll += module.model.softmax.negative_log_likelihood(hidden, batch.predicted).double().sum().item()
             num_tokens += batch.num_tokens
     return {"test_perplexity_batchwise": perplexity_per_wordpiece(nll, num_tokens)} if found else {}
 

@@ -37,7 +37,7 @@ class Meter(pl.Callback):
         self.log_every, self.flops_per_word = log_every, flops_per_word
         self.words = 0
         self.curve: list[CurvePoint] = []
-        self._recent: deque[dict[str, float]] = deque(maxlen=RECENT_BATCHES)
+        self._recent: deque[dict[str, Tensor]] = deque(maxlen=RECENT_BATCHES)  # on their device until they are wanted
         self._tested: list[dict[str, float]] = []
         self._seconds_before = 0.0  # of the stretches between validations so far
         self._since: float | None = None  # when the present one began
@@ -59,7 +59,7 @@ class Meter(pl.Callback):
 
     def utilisation(self) -> dict[str, float]:
         """Mean over recent training batches of cv_importance, cv_load and max_over_mean_load; empty without an MoE."""
-        return _mean(self._recent)
+        return _mean(_numbers(self._recent))
 
     def test_utilisation(self) -> dict[str, float]:
         """Mean over the test batches of test_cv_load, test_max_over_mean_load and test_experts_per_token. Training has
@@ -95,7 +95,7 @@ class Meter(pl.Callback):
     ) -> None:
         """Gathers how the test part uses its experts."""
         if outputs["utilisation"]:
-            figures = _mean_over_layers(outputs["utilisation"])
+            (figures,) = _numbers([_mean_over_layers(outputs["utilisation"])])
             of_moes = zip(outputs["tokens_per_expert"], outputs["tokens_of_moes"], strict=True)
             experts_per_token = [counts.sum().item() / num_tokens for counts, num_tokens in of_moes]
             self._tested.append(
@@ -112,14 +112,16 @@ class Meter(pl.Callback):
             "seconds": self.seconds,
             "wall_seconds": self.wall_seconds,
             "curve": [asdict(point) for point in self.curve],
-            "recent": list(self._recent),
+            "recent": _numbers(self._recent),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.words = state_dict["words"]
         self._seconds_before, self._wall_before = state_dict["seconds"], state_dict["wall_seconds"]
         self.curve = [CurvePoint(**point) for point in state_dict["curve"]]
-        self._recent.extend(state_dict["recent"])
+        self._recent.extend(
+            {name: torch.tensor(number) for name, number in row.items()} for row in state_dict["recent"]
+        )
 
     def _log(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any) -> None:
         if not trainer.logger:
@@ -143,8 +145,12 @@ def _mean(rows: Collection[dict[str, float]]) -> dict[str, float]:
     return {name: sum(row[name] for row in rows) / len(rows) for name in names}
 
 
-def _mean_over_layers(utilisations: list[dict[str, Tensor]]) -> dict[str, float]:
-    return {name: torch.stack([row[name] for row in utilisations]).mean().item() for name in utilisations[0]}
+def _numbers(rows: Collection[dict[str, Tensor]]) -> list[dict[str, float]]:
+    return [{name: scalar.item() for name, scalar in row.items()} for row in rows]
+
+
+def _mean_over_layers(utilisations: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.stack([row[name] for row in utilisations]).mean() for name in utilisations[0]}
 
 
 class ValidationAtTheEnd(pl.Callback):

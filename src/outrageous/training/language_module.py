@@ -22,7 +22,7 @@ class LanguageModule(SupervisedModule):
         super().__init__(config, LanguageModel(config.model, vocabulary_size), origin)
 
     def hidden(self, batch: AnyBatch) -> tuple[Tensor, list[MoEReport]]:
-        return self.model(batch.inputs, batch.mask)
+        return self.model(batch.inputs, batch.mask, batch.words)
 
     def sum_of_word_losses(self, hidden: Tensor, targets: Tensor) -> Tensor:
         return self.model.softmax.sampled_loss(hidden, targets, num_words=1)

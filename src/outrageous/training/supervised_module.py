@@ -16,7 +16,7 @@ from outrageous.errors import UserError
 from outrageous.models.gnmt import TranslationModel
 from outrageous.models.language_model import LanguageModel
 from outrageous.moe import MoEReport, balancing_loss, utilisation
-from outrageous.moe.part import WHOLE_BATCH, BatchPart, at_hand
+from outrageous.moe.part import BatchPart, at_hand, part_at_hand
 from outrageous.optim.build import build_optimizer
 from outrageous.optim.clipping import gradients_of, scale_to_norm
 from outrageous.optim.schedules import warmup_then_inverse_sqrt
@@ -24,6 +24,7 @@ from outrageous.parallel.numbered import Draws, NumberedPart
 from outrageous.parallel.spread import shards_of, spread, sum_gradients
 from outrageous.parallel.strategy import OneBatchStrategy
 from outrageous.training.checkpoints import StampedModule
+from outrageous.training.gradient_norm import NormWatch
 
 AnyBatch = Batch | PairBatch
 
@@ -44,8 +45,10 @@ class SupervisedModule(StampedModule):
         self.optim, self.schedule, self.balance, self.seed = config.optim, config.schedule, config.balance, config.seed
         self.model = model
         self.batches_are_divided = False
-        # Of the latest step; the norm is that of all gradients that are formed, before clipping.
+        # Of the latest step; the norm is that of all gradients that are formed, before clipping, on a GPU that of the
+        # step before.
         self.grad_norm = self.learning_rate = float("nan")
+        self._norms = NormWatch()
 
     @abstractmethod
     def hidden(self, batch: AnyBatch) -> tuple[Tensor, list[MoEReport]]:
@@ -82,7 +85,7 @@ class SupervisedModule(StampedModule):
         """This process's share of the loss; and of the whole batch, what is logged."""
         with at_hand(self._part(batch)):
             hidden, reports = self.hidden(batch)
-        sum_of_losses = self.sum_of_word_losses(hidden, batch.targets[batch.mask])
+        sum_of_losses = self.sum_of_word_losses(hidden, batch.predicted)
         total_loss, num_words, *tokens_of_moes = self.processes.totals(
             sum_of_losses.detach(), batch.num_tokens, *self.tokens_of_moes(batch)
         )
@@ -100,24 +103,21 @@ class SupervisedModule(StampedModule):
 
     def _part(self, batch: AnyBatch) -> BatchPart:
         if not self.batches_are_divided:
-            return WHOLE_BATCH
+            return part_at_hand()
         num_sentences = len(batch.mask)
         sentences = torch.arange(num_sentences, device=self.device) * self.processes.size + self.processes.rank
         return NumberedPart(self.processes, Draws(_step_seed(self.seed, self.global_step)), sentences)
 
     def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *_: Any, **__: Any) -> None:
-        """Raises UserError on a gradient that is not finite: before it can reach the weights."""
+        """Raises UserError on a gradient that is not finite, as `NormWatch` says."""
         self.learning_rate = optimizer.param_groups[0]["lr"]
         gradients, norm = self.gradients_and_norm()
-        if not torch.isfinite(norm):
-            raise UserError(
-                f"the gradient's norm is {norm.item()} at step {self.global_step + 1}, with learning rate "
-                f"{self.learning_rate:.3g}; nothing was updated. Lower "
-                f"optim.learning_rate={self.optim.learning_rate} or optim.max_grad_norm={self.optim.max_grad_norm}"
-            )
+        advice = (
+            f"Lower optim.learning_rate={self.optim.learning_rate} or optim.max_grad_norm={self.optim.max_grad_norm}"
+        )
+        self.grad_norm = self._norms.look(norm, self.global_step + 1, self.learning_rate, advice)
         if self.optim.max_grad_norm is not None:
             scale_to_norm(gradients, self.optim.max_grad_norm, norm)
-        self.grad_norm = norm.item()
 
     def gradients_and_norm(self) -> tuple[list[Tensor], Tensor]:
         """Of the whole batch: gradients here, and the norm of all; to be called once after a backward pass."""
@@ -141,7 +141,7 @@ class SupervisedModule(StampedModule):
 
     def validation_step(self, batch: AnyBatch, batch_idx: int) -> dict[str, Any]:
         hidden, reports = self.hidden(batch)
-        nll = self.model.softmax.negative_log_likelihood(hidden, batch.targets[batch.mask])
+        nll = self.model.softmax.negative_log_likelihood(hidden, batch.predicted)
         self._nll += nll.double().sum().cpu()
         self._num_tokens += batch.num_tokens
         tokens_of_moes = self.processes.totals(*self.tokens_of_moes(batch)) if reports else []

@@ -73,7 +73,7 @@ def count_step(processes: Processes, config: RunConfig, vocabulary_size: int, wo
     torch.manual_seed(0)
     sentences = module.model.softmax.sampler.draw(words // SENTENCE * SENTENCE, torch.device("cpu")).view(-1, SENTENCE)
     mine = sentences[processes.rank :: processes.size]
-    batch = Batch(mine, mine, torch.ones_like(mine, dtype=torch.bool), mine.numel())
+    batch = Batch(mine, mine, torch.ones_like(mine, dtype=torch.bool), torch.arange(mine.numel()))
     with _counting(processes.rank) as count:
         module.training_step(batch, 0)["loss"].backward()
         module.gradients_and_norm()

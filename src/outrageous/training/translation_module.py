@@ -24,7 +24,8 @@ class TranslationModule(SupervisedModule):
 
     def hidden(self, batch: AnyBatch) -> tuple[Tensor, list[MoEReport]]:
         assert isinstance(batch, PairBatch)
-        return self.model(batch.source, batch.source_mask, batch.inputs, batch.mask)
+        words = (batch.source_words, batch.words)
+        return self.model(batch.source, batch.source_mask, batch.inputs, batch.mask, words)
 
     def sum_of_word_losses(self, hidden: Tensor, targets: Tensor) -> Tensor:
         return self.model.softmax.loss(hidden, targets, num_words=1)
@@ -32,4 +33,4 @@ class TranslationModule(SupervisedModule):
     def tokens_of_moes(self, batch: AnyBatch) -> list[int]:
         """The encoder's is given source words, the decoder's those of the target."""
         assert isinstance(batch, PairBatch)
-        return [int(batch.source_mask.sum()), batch.num_tokens]
+        return [len(batch.source_words), batch.num_tokens]

@@ -1,0 +1,50 @@
+"""How batches, of sentences and of pairs, get from the corpus to the device that uses them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from outrageous.data.batch_sampler import BatchSampler
+
+B = TypeVar("B")
+
+# One core makes some 3 million words a second ready (`outrageous-bench batching`), a GPU is to train on 2 million, and
+# the process that feeds it has other things to do.
+WORKERS_FOR_GPU = 2
+
+
+def loader_of(dataset: Dataset[B], sampler: BatchSampler, for_gpu: bool) -> DataLoader[B]:
+    """Of a dataset that makes a batch of an array of indices. For a GPU batches are made ahead by processes of their
+    own and come in page-locked memory; on a CPU cores are for training."""
+    return DataLoader(
+        dataset,
+        batch_size=None,  # an item of the sampler is a whole batch
+        sampler=sampler,
+        num_workers=WORKERS_FOR_GPU if for_gpu else 0,
+        pin_memory=for_gpu,
+        generator=torch.Generator(),  # each pass draws a number: from the global generator, a resumed run would differ
+    )
+
+
+def places_of(mask: NDArray[np.bool_]) -> Tensor:
+    """Where a flattened mask is true, rising, int32."""
+    return torch.from_numpy(np.flatnonzero(mask).astype(np.int32))
+
+
+def changed(batch: B, change: Callable[[Tensor], Tensor]) -> B:
+    """The batch, a dataclass, with each of its tensors changed."""
+    tensors: dict[str, Any] = {name: change(value) for name, value in vars(batch).items() if isinstance(value, Tensor)}
+    return replace(batch, **tensors)  # type: ignore[type-var]
+
+
+def widened(tensor: Tensor) -> Tensor:
+    """Numbers as int64, which look-ups and losses want; masks as they are."""
+    return tensor if tensor.dtype == torch.bool else tensor.long()
