@@ -4,11 +4,15 @@ PYTHON :=# a Python 3.11 or 3.12 to build .venv with; empty: the first of python
 SCALE := pocket
 SEEDS := 0
 READY := .venv/ready
+BENCH = .venv/bin/python -m outrageous.commands.bench
+# Those that need no savings to fit one GPU, the one that others are set against first.
+TABLE_7 := lm/moe_1_wide,lm/moe_256,lm/moe_4096_h,lm/4xlstm_512,lm/lstm_512_512,lm/lstm_1024_512,lm/lstm_2048_512,lm/moe_1_deep,lm/moe_4,lm/moe_32,lm/moe_256_h,lm/moe_1024_h,lm/2xlstm_8192_1024
+PAPER := scale=paper data=synthetic trainer=gpu
 # uv does not read pip's settings: local wheels are passed on.
 INSTALL = $${PIP_FIND_LINKS:+env UV_FIND_LINKS="$$(printf '%s' "$$PIP_FIND_LINKS" | tr ' ' ',')"} \
 	.venv/bin/python -m uv pip install --python .venv/bin/python --constraint constraints.txt
 
-.PHONY: help setup reproduce-lm reproduce-mt data-lm1b data-wmt14 audit report bench test test-slow check format lint types imports clean
+.PHONY: help setup reproduce-lm reproduce-mt data-lm1b data-wmt14 audit report bench bench-gpu test test-slow check format lint types imports clean
 
 help: ## say what can be made (default)
 	@echo 'make TARGET, where TARGET is'
@@ -39,6 +43,14 @@ bench: $(READY) ## measure one MoE layer beside other packages', and against the
 	$(INSTALL) --quiet --editable '.[dev,bench]'
 	.venv/bin/python -m outrageous.commands.bench layer --save
 	.venv/bin/python -m outrageous.commands.bench cost --save
+
+bench-gpu: $(READY) ## on a machine with a CUDA GPU: its tests, then all that docs/one_gpu.md would have measured
+	.venv/bin/python -m pytest -m cuda
+	$(BENCH) agreement --save
+	$(BENCH) fit scale=paper --save
+	$(BENCH) step experiment=$(TABLE_7) $(PAPER) --rounds 1 --save
+	$(BENCH) step experiment=lm/moe_34m,lm/moe_143m $(PAPER) savings=appendix_d --rounds 1 --save
+	$(BENCH) vocabulary tokens=300000 --rounds 1 --save
 
 test: $(READY) ## run the tests (all but the slow ones)
 	.venv/bin/python -m pytest

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from outrageous.commands.audit import audit, main, markdown
+from outrageous.commands.one_gpu import MODELS, grid_of, settings_of
+from outrageous.results.audit import printed_rows
 
 RESULTS = Path(__file__).parents[2] / "results"
 
@@ -49,10 +51,26 @@ def test_memory_for_several_numbers_of_devices(capsys: pytest.CaptureFixture[str
     one, sixteen = [
         line.split() for line in out.splitlines() if line.split()[:2] in (["1", "300,000"], ["16", "18,750"])
     ]
-    assert one[2:5] == ["4.345", "4.345", "8.690"]
+    assert one[2:5] == ["4.345", "8.690", "4.345"]
     assert sixteen[2] == "3.337"
+    assert float(one[5]) > float(sixteen[5]) > 3.337
     assert main(["lm/balance_0_0", "--devices", "1", "--scale", "pocket", "--results", str(RESULTS)]) == 0
     assert "lm/balance_0_0, pocket scale" in capsys.readouterr().out
+    of_translation = ["mt/moe_32", "--devices", "1", "--scale", "pocket", "trainer=gpu", "savings=appendix_d"]
+    assert main([*of_translation, "--results", str(RESULTS)]) == 0
+    assert "mt/moe_32 trainer=gpu savings=appendix_d, pocket scale" in capsys.readouterr().out
+
+
+def test_the_committed_memory_of_one_gpu_is_current() -> None:
+    """Of all models those that need the settings, and of some what they take."""
+    saved = (RESULTS / "tables" / "one_gpu.md").read_text(encoding="utf-8")
+    rows = [line for line in saved.splitlines() if line.startswith("| `")]
+    of_table_7 = {row.experiment for row in printed_rows(RESULTS / "published") if row.table == "table_7"}
+    assert set(MODELS) == of_table_7 - {None} | {"mt/moe_2048_h"}
+    assert [line.split("`")[1] for line in rows] == [" ".join([name, *settings_of(name)]) for name in MODELS]
+    grid = grid_of(("lm/4xlstm_512", "lm/moe_143m"))
+    assert all(f"| {' | '.join(cells)} |" in rows for cells in grid.rows)
+    assert all(float(line.split("|")[6].strip(" %")) < 95 for line in rows)  # they fit
 
 
 @pytest.mark.parametrize(
@@ -60,7 +78,8 @@ def test_memory_for_several_numbers_of_devices(capsys: pytest.CaptureFixture[str
     [
         (["lm/moe_33"], "no size of lm/moe_33 is printed; --devices predicts its memory"),
         (["lm/moe_33", "--devices", "1"], "there is no experiment/lm/moe_33"),
-        (["mt/moe_2048_h", "--devices", "1"], "mt/moe_2048_h_en_de is a translation model: this is of language models"),
+        (["--devices", "1"], "--devices: name the experiments whose memory is to be predicted"),
+        (["lm/moe_32", "trainer=gpu"], "trainer=gpu: settings are of the memory that --devices predicts"),
         (["lm/moe_32", "--save"], "--save writes the rows of all experiments: name none"),
         (["lm/moe_32", "--scale", "pocket"], "--scale pocket: what is printed is of scale paper"),
         (["--devices", "0"], "--devices: '0': must be whole numbers from 1"),

@@ -19,7 +19,7 @@ def test_steps_of_several_models_and_their_ratio(
     tiny_corpus: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    arguments = ["step", "experiment=lm/moe_4", "lm/moe_1_wide", "scale=smoke", *settings(tiny_corpus)]
+    arguments = ["step", "experiment=lm/moe_1_wide,lm/moe_4", "scale=smoke", *settings(tiny_corpus)]
     synthetic = ["data=synthetic", "data.max_rows=500", "data.max_size=300", "trainer.precision=bf16-mixed"]
     arguments = [argument for argument in arguments if not argument.startswith("data")]
     assert main([*arguments, *synthetic, "--rounds", "1", "--save"]) == 0
@@ -33,14 +33,48 @@ def test_steps_of_several_models_and_their_ratio(
         assert min(row["parts"].values()) > 0
         assert row["share_of_dense"] == pytest.approx(row["tflops"] / row["dense_tflops"])
         assert row["peak"] > 10**7
+        assert row["expert_tflops"] * row["parts"]["experts"] < row["tflops"]  # of all that is computed a part
     # 16 wide: two LSTMs of 8·16² and four experts of 2·16·32, with a gate of 2·16·4; softmax of 16·(1 + 16) classes.
     flops = 6 * (2 * 8 * 16**2 + 4 * 2 * 16 * 32 + 2 * 16 * 4 + 16 * 17)
     assert rows[1]["tflops"] == pytest.approx(rows[1]["words_per_second"] * flops / 1e12)
     assert (folder / "step_smoke.md").read_text() in capsys.readouterr().out
 
 
+def test_whether_models_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = ["fit", "experiment=lm/moe_143m,mt/moe_32", "scale=smoke", "trainer.accelerator=cpu", "--save"]
+    assert main(arguments) == 0
+    folder = tmp_path / "results" / "benchmarks"
+    rows = json.loads((folder / "fit_smoke.json").read_text())["figures"]["rows"]
+    assert [(row["experiment"], row["words_per_batch"]) for row in rows] == [
+        ("lm/moe_143m", 2048),
+        ("mt/moe_32_en_de", 16000),
+    ]
+    assert all(row["peak"] > 0 and row["predicted"] > 10**6 for row in rows)
+    assert (folder / "fit_smoke.md").read_text() in capsys.readouterr().out
+
+
+def test_whether_a_gpu_trains_as_a_cpu_does(
+    tiny_corpus: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = [*settings(tiny_corpus), "trainer.max_steps=8", "trainer.validate_every=8"]
+    own = [setting for setting in own if setting != "trainer.max_steps=-1"]
+    assert main(["agreement", "experiment=lm/moe_4", "scale=smoke", *own, "--rounds", "2", "--save"]) == 0
+    folder = tmp_path / "results" / "benchmarks"
+    figures = json.loads((folder / "agreement.json").read_text())["figures"]
+    first, second = figures["rows"]
+    assert [row["precision"] for row in figures["rows"]] == ["32-true", "bf16-mixed"]
+    assert first["seeds"] == second["seeds"] == [0, 1]
+    assert second["dev_perplexities"] == pytest.approx(first["dev_perplexities"], rel=0.02)
+    assert figures["spread"] == pytest.approx(abs(first["dev_perplexities"][0] - first["dev_perplexities"][1]))
+    assert (folder / "agreement.md").read_text() in capsys.readouterr().out
+
+
 def test_batching(tiny_corpus: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["batching", *settings(tiny_corpus), "--scale", "smoke"]) == 0
+    assert main(["batching", *settings(tiny_corpus), "scale=smoke"]) == 0
     figures = dict(line.split() for line in capsys.readouterr().out.splitlines())
     assert float(figures["words_per_second"].replace(",", "")) > 0
     assert 0 <= float(figures["padding"]) < 0.2
@@ -50,7 +84,7 @@ def test_steps_with_experts_spread_over_processes(
     tiny_corpus: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    arguments = ["sharding", "lm/moe_32", *settings(tiny_corpus), "--scale", "smoke", "--rounds", "2", "--save"]
+    arguments = ["sharding", "experiment=lm/moe_32", *settings(tiny_corpus), "scale=smoke", "--rounds", "2", "--save"]
     assert main(arguments) == 0
     folder = tmp_path / "results" / "benchmarks"
     rows = json.loads((folder / "sharding.json").read_text())["figures"]["rows"]
@@ -131,7 +165,7 @@ def test_decoding_by_beams_and_lengths(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     sizes = ["lengths=4,2", "beams=1,3", "sentences=2", "source=3"]
-    assert main(["decoding", *sizes, "--scale", "smoke", "--rounds", "1", "--save"]) == 0
+    assert main(["decoding", *sizes, "scale=smoke", "--rounds", "1", "--save"]) == 0
     folder = tmp_path / "results" / "benchmarks"
     figures = json.loads((folder / "decoding.json").read_text())["figures"]
     ways = ("beam of 1", "beam of 3", "greedy, encoding again")
@@ -226,6 +260,7 @@ def test_a_step_with_each_optimizer_of_the_tables(
     [
         (["vocabulary", "types=100", "sampled=100"], "sampled=100: must be fewer than types=100"),
         (["data", "types=5,6"], "types=5,6: one number only"),
+        (["step", "lm/moe_32"], "lm/moe_32: settings are written KEY=VALUE, such as experiment="),
         (["layer", "lm/moe_32"], "lm/moe_32 is no size; give experts=…, tokens=…"),
         (["layer", "expert=4"], "expert=4 is no size"),
         (["layer", "experts=4,x"], "experts=4,x: needs positive whole numbers"),

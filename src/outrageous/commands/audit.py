@@ -3,7 +3,9 @@
 outrageous-audit                                      every printed size, in seconds: no weight is allocated
 outrageous-audit lm/moe_256 lm/moe_256_h              the rows of these experiments alone
 outrageous-audit lm/moe_4096_h --devices 1,8,64       and what training takes on each of so many devices
+outrageous-audit lm/moe_143m --devices 1 trainer=gpu savings=appendix_d     with settings, as outrageous-train has them
 outrageous-audit --save                               all rows, to results/tables/audit.md too
+outrageous-audit --one-gpu --save                     what fits one GPU, and with which settings: one_gpu.md beside it
 
 Exit code 1 if a figure differs from the printed one beyond its precision, and no reason for it is known.
 """
@@ -20,7 +22,7 @@ from outrageous.results.audit_tables import NOTES, Grid, audit_grids, to_markdow
 from outrageous.results.files import write_bytes
 
 if TYPE_CHECKING:
-    from outrageous.config import RunConfig
+    from outrageous.config import AnyRunConfig
     from outrageous.models.gnmt import TranslationModel
     from outrageous.models.language_model import LanguageModel
 
@@ -29,18 +31,7 @@ TITLE = "Our models' sizes beside the printed ones"
 ONE_BILLION_WORD = 793_471  # words of the vocabulary, where the settings do not limit it
 WORDPIECES = 32_000  # of translation at paper scale
 GIGABYTE = 1e9
-MEMORY_HEADINGS = [
-    "devices",
-    "words of each",
-    "weights",
-    "gradients",
-    "optimizer Adam",
-    "optimizer factored",
-    "activations kept",
-    "activations recomputed",
-    "total plain",
-    "total factored, recomputed",
-]
+MEMORY_HEADINGS = ["devices", "words of each", "weights", "optimizer", "gradients", "peak of a step"]
 
 
 @one_clear_message
@@ -50,14 +41,21 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("experiments", nargs="*", help="such as lm/moe_256 (default: all that have a printed size)")
     parser.add_argument("--devices", type=_numbers, default=[], help="predict the memory for so many, such as 1,8,64")
     parser.add_argument("--scale", default="paper", help="of the predicted memory (default: paper)")
-    parser.add_argument("--save", action="store_true", help="write results/tables/audit.md")
+    parser.add_argument("--one-gpu", action="store_true", help="predict the memory of table 7's models on one GPU")
+    parser.add_argument("--save", action="store_true", help="write what is printed to results/tables/")
     parser.add_argument("--results", type=Path, default=Path("results"), help="the results folder (default: results)")
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_intermixed_args(argv)
+    arguments.settings = [argument for argument in arguments.experiments if "=" in argument]
+    arguments.experiments = [argument for argument in arguments.experiments if "=" not in argument]
     _check(arguments)
+    if arguments.one_gpu:
+        return _one_gpu(arguments)
     rows = audit(arguments.results, arguments.experiments)
     grids = audit_grids(rows)
     if arguments.devices:
-        grids += [memory_grid(name, arguments.scale, arguments.devices) for name in _named(rows, arguments.experiments)]
+        grids += [
+            memory_grid(name, arguments.scale, arguments.devices, arguments.settings) for name in arguments.experiments
+        ]
     print(to_terminal(grids), end="")
     if arguments.save:
         path = arguments.results / "tables" / "audit.md"
@@ -73,10 +71,14 @@ def main(argv: list[str] | None = None) -> int:
 
 def _check(arguments: argparse.Namespace) -> None:
     """Raises UserError where the arguments do not fit together."""
-    if arguments.save and arguments.experiments:
+    if arguments.save and (arguments.experiments or arguments.settings):
         raise UserError("--save writes the rows of all experiments: name none")
+    if arguments.devices and not arguments.experiments:
+        raise UserError("--devices: name the experiments whose memory is to be predicted, such as lm/moe_4096_h")
     if arguments.devices:
         return
+    if arguments.settings:
+        raise UserError(f"{arguments.settings[0]}: settings are of the memory that --devices predicts")
     if arguments.scale != "paper":
         raise UserError(
             f"--scale {arguments.scale}: what is printed is of scale paper; with --devices it says whose memory"
@@ -100,42 +102,59 @@ def markdown(rows: list[AuditRow]) -> str:
     return to_markdown(TITLE, audit_grids(rows), NOTES, COMMAND)
 
 
-def memory_grid(experiment: str, scale: str, devices: list[int]) -> Grid:
-    """What training takes on one of each number of devices, with and without the savings of appendix D.
+def memory_grid(experiment: str, scale: str, devices: list[int], settings: list[str]) -> Grid:
+    """What training takes on one of each number of GPUs, with these settings.
 
-    Raises UserError if there is no such experiment or scale, and for a translation model.
+    Raises UserError if there is no such experiment or scale, or no such setting.
     """
-    from outrageous.models.predicted_memory import predict_memory
+    from outrageous.commands.compose import any_config
+    from outrageous.training.predicted_memory import predict_memory
 
-    config, model = _language_model(experiment, scale)
+    config = any_config([f"experiment={experiment}", f"scale={scale}", *settings])
     words = config.trainer.words_per_batch
     rows = []
     for num_devices in devices:
-        plain = predict_memory(model, words, num_devices, factored=False, recompute=False)
-        saving = predict_memory(model, words, num_devices, factored=True, recompute=True)
-        sizes = [plain.weights, plain.gradients, plain.optimizer, saving.optimizer]
-        sizes += [plain.activations, saving.activations, plain.total, saving.total]
+        memory = predict_memory(config, vocabulary_of(config), num_devices)
+        sizes = (memory.weights, memory.optimizer, memory.gradients, memory.peak)
         rows.append([str(num_devices), f"{-(-words // num_devices):,}", *(f"{size / GIGABYTE:,.3f}" for size in sizes)])
-    return Grid(f"{experiment}, {scale} scale: predicted memory of one device, GB", MEMORY_HEADINGS, rows, [])
+    title = f"{' '.join([experiment, *settings])}, {scale} scale: predicted memory of one GPU, GB"
+    return Grid(title, MEMORY_HEADINGS, rows, [])
 
 
-def _named(rows: list[AuditRow], experiments: list[str]) -> list[str]:
-    """The experiments named, or else the language models of the rows; each once."""
-    of_rows = [row.experiment for row in rows if row.experiment is not None]
-    return experiments or list(dict.fromkeys(name for name in of_rows if name.startswith("lm/")))
+def vocabulary_of(config: "AnyRunConfig") -> int:
+    """Entries, as large as it can be with these settings."""
+    from outrageous.config import RunConfig
+
+    if isinstance(config, RunConfig):
+        return config.data.max_size or ONE_BILLION_WORD
+    return WORDPIECES if config.scale.name == "paper" else config.data.vocabulary_size
+
+
+def _one_gpu(arguments: argparse.Namespace) -> int:
+    from outrageous.commands.one_gpu import NOTES as NOTES_OF_ONE_GPU
+    from outrageous.commands.one_gpu import grid_of
+
+    grid = grid_of()
+    print(to_terminal([grid]), end="")
+    if arguments.save:
+        path = arguments.results / "tables" / "one_gpu.md"
+        command = "python -m outrageous.commands.audit --one-gpu --save"
+        write_bytes(path, to_markdown("The paper's models on one GPU", [grid], NOTES_OF_ONE_GPU, command).encode())
+        print(f"wrote {path}")
+    return 0
 
 
 @functools.cache
-def _language_model(experiment: str, scale: str) -> tuple["RunConfig", "LanguageModel"]:
+def _language_model(experiment: str) -> "LanguageModel":
     # Imported here, so that --help answers at once.
     import torch
 
     from outrageous.commands.compose import run_config
     from outrageous.models.language_model import LanguageModel
 
-    config = run_config([f"experiment={experiment}", f"scale={scale}"])
+    config = run_config([f"experiment={experiment}", "scale=paper"])
     with torch.device("meta"):  # 137 billion parameters take no memory there
-        return config, LanguageModel(config.model, config.data.max_size or ONE_BILLION_WORD)
+        return LanguageModel(config.model, vocabulary_of(config))
 
 
 @functools.cache
@@ -153,7 +172,7 @@ def _counts(experiment: str) -> dict[str, int]:
     from outrageous.models.cost import cost
 
     translates = experiment.startswith("mt/")
-    counted = cost(_translation_model(experiment) if translates else _language_model(experiment, "paper")[1])
+    counted = cost(_translation_model(experiment) if translates else _language_model(experiment))
     return {"ops": counted.ops_per_timestep, "params": counted.params, "total": counted.total_params}
 
 

@@ -1,20 +1,22 @@
 """Measure speed.
 
-python -m outrageous.commands.bench batching                       batches from the packed corpus, no model
-python -m outrageous.commands.bench step lm/moe_1_wide lm/moe_32   whole training steps, alternately
-python -m outrageous.commands.bench layer                          one MoE layer, what bounds it, other packages' layers
-python -m outrageous.commands.bench cost                           one layer against the number of experts
-python -m outrageous.commands.bench memory                         what each memory saving of appendix D saves and costs
-python -m outrageous.commands.bench decoding                       translations: beams of 1, 4 and 10, by length
-python -m outrageous.commands.bench feedback                       training: the context fed back, step by step
-python -m outrageous.commands.bench data                           corpora prepared and read: three sizes, up to 1.7 GB
-python -m outrageous.commands.bench vocabulary                     a step with 793,471 words, by the tables' optimizer
-python -m outrageous.commands.bench scaling                        bytes between processes, and steps they predict
-python -m outrageous.commands.bench sharding                       steps with experts spread over processes, alternately
+python -m outrageous.commands.bench batching     batches from the packed corpus, no model
+python -m outrageous.commands.bench step experiment=lm/moe_1_wide,lm/moe_32     whole training steps, alternately
+python -m outrageous.commands.bench fit          steps of the paper's models within a GPU's memory, and the prediction
+python -m outrageous.commands.bench agreement    200 steps of three seeds on a CPU and on a GPU: dev perplexities
+python -m outrageous.commands.bench layer        one MoE layer, what bounds it, other packages' layers
+python -m outrageous.commands.bench cost         one layer against the number of experts
+python -m outrageous.commands.bench memory       what each memory saving of appendix D saves and costs
+python -m outrageous.commands.bench decoding     translations: beams of 1, 4 and 10, by length
+python -m outrageous.commands.bench feedback     training: the context fed back, step by step
+python -m outrageous.commands.bench data         corpora prepared and read: three sizes, up to 1.7 GB
+python -m outrageous.commands.bench vocabulary   a step with 793,471 words, by the tables' optimizer
+python -m outrageous.commands.bench scaling      bytes between processes, and steps they predict
+python -m outrageous.commands.bench sharding     steps with experts spread over processes, alternately
 
-Prints medians and ratios; --save also writes them to results/benchmarks/, with commit, versions and hardware. Further
-arguments with = are settings: for batching, step and sharding as outrageous-train takes them, for the others sizes,
-such as experts=4,32 tokens=2048,8192 d_model=512 d_hidden=1024 k=4.
+Prints medians and ratios; --save also writes them to results/benchmarks/, with commit, versions and hardware. Settings
+are, for batching, step, fit, agreement and sharding, as outrageous-train takes them, for the others sizes, such as experts=4,32
+tokens=2048,8192 d_model=512 d_hidden=1024 k=4; for all scale=pocket, a file under conf/scale, where it matters.
 
 `data` needs 7 GB under outputs/ while it runs, and took nine minutes on two cores; `vocabulary` needs 16 GB of memory
 and took seven. Smaller: data words=2000000,4000000,8000000 types=50000; vocabulary types=50000 tokens=512.
@@ -32,13 +34,15 @@ from outrageous.commands.bench_decoding import bench_decoding, bench_feedback
 from outrageous.commands.bench_layers import bench_cost, bench_layer, bench_memory
 from outrageous.commands.bench_scaling import bench_scaling, bench_sharding
 from outrageous.commands.bench_sizes import save
-from outrageous.commands.bench_steps import bench_batching, bench_step
+from outrageous.commands.bench_steps import bench_agreement, bench_batching, bench_fit, bench_step
 from outrageous.commands.errors import one_clear_message
 from outrageous.errors import UserError
 
 ROUNDS = {
     "batching": 5,
     "step": 3,
+    "fit": 1,
+    "agreement": 3,
     "layer": 3,
     "cost": 3,
     "memory": 5,
@@ -56,10 +60,9 @@ def main(argv: list[str] | None = None) -> int:
     """0 when measured."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=list(ROUNDS))
-    parser.add_argument("arguments", nargs="*", help="experiments and settings")
-    parser.add_argument("--scale", default="pocket", help="a file under conf/scale (default: pocket)")
+    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="see above")
     rounds = ", ".join(f"{number} for {what}" for what, number in ROUNDS.items())
-    parser.add_argument("--rounds", type=int, help=f"turns of each, or epochs (default: {rounds})")
+    parser.add_argument("--rounds", type=int, help=f"turns of each, epochs, or seeds (default: {rounds})")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1); for sharding of each process")
     parser.add_argument("--save", action="store_true", help="write to results/benchmarks/ too")
     arguments = parser.parse_intermixed_args(argv)
@@ -67,11 +70,14 @@ def main(argv: list[str] | None = None) -> int:
         arguments.rounds = ROUNDS[arguments.what]
     if arguments.rounds < 1 or arguments.threads < 1:
         raise UserError(f"--rounds {arguments.rounds} --threads {arguments.threads}: both must be at least 1")
-    experiments = [argument for argument in arguments.arguments if "=" not in argument]
-    settings = [argument for argument in arguments.arguments if "=" in argument]
+    scales = [setting.removeprefix("scale=") for setting in arguments.settings if setting.startswith("scale=")]
+    arguments.scale = scales[-1] if scales else "pocket"
+    settings = [setting for setting in arguments.settings if not setting.startswith("scale=")]
     measure = {
         "batching": bench_batching,
         "step": bench_step,
+        "fit": bench_fit,
+        "agreement": bench_agreement,
         "layer": bench_layer,
         "cost": bench_cost,
         "memory": bench_memory,
@@ -83,7 +89,7 @@ def main(argv: list[str] | None = None) -> int:
         "sharding": bench_sharding,
     }[arguments.what]
     content = _origin(arguments, sys.argv[1:] if argv is None else argv)
-    files = measure(content, arguments, experiments, settings)
+    files = measure(content, arguments, settings)
     if arguments.save:
         from outrageous.results.provenance import BENCHMARKS
 

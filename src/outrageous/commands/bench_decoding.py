@@ -9,9 +9,7 @@ from outrageous.commands.bench_sizes import as_json, read_sizes
 EXPERIMENT = "mt/moe_32"
 
 
-def bench_decoding(
-    content: dict[str, Any], arguments: argparse.Namespace, experiments: list[str], settings: list[str]
-) -> dict[str, bytes]:
+def bench_decoding(content: dict[str, Any], arguments: argparse.Namespace, settings: list[str]) -> dict[str, bytes]:
     """Beam search of several widths against decoding that encodes everything again, by the length of the output."""
     import torch
 
@@ -21,7 +19,7 @@ def bench_decoding(
     from outrageous.training.decoding_benchmark import decoding_speeds
     from outrageous.training.libraries import set_up_cpu
 
-    sizes = read_sizes(arguments.what, [*experiments, *settings])
+    sizes = read_sizes(arguments.what, settings)
     (num_sentences,), (source_length,) = sizes["sentences"], sizes["source"]
     config = translation_config([f"experiment={EXPERIMENT}", "gate=noisy_top_k", f"scale={arguments.scale}"])
     set_up_cpu(arguments.threads)

@@ -7,9 +7,7 @@ from typing import Any
 from outrageous.commands.bench_sizes import as_json, read_sizes, save
 
 
-def bench_layer(
-    content: dict[str, Any], arguments: argparse.Namespace, experiments: list[str], settings: list[str]
-) -> dict[str, bytes]:
+def bench_layer(content: dict[str, Any], arguments: argparse.Namespace, settings: list[str]) -> dict[str, bytes]:
     """One MoE layer, what bounds it, other packages' layers."""
     from outrageous.training.contestants import LayerSize
     from outrageous.training.layer_benchmark import measure_layer, measure_peaks
@@ -17,7 +15,7 @@ def bench_layer(
     from outrageous.training.peers import versions
 
     set_up_cpu(arguments.threads)
-    sizes = read_sizes(arguments.what, [*experiments, *settings])
+    sizes = read_sizes(arguments.what, settings)
     (d_model,), (d_hidden,), (k,) = sizes["d_model"], sizes["d_hidden"], sizes["k"]
     content["versions"] |= versions()
     figures: dict[str, list[Any]] = {"sizes": [], "peaks": []}
@@ -41,9 +39,7 @@ def _layer_files(content: dict[str, Any]) -> dict[str, bytes]:
     return {"layer.json": as_json(content), "layer.md": layer_markdown(content).encode()}
 
 
-def bench_cost(
-    content: dict[str, Any], arguments: argparse.Namespace, experiments: list[str], settings: list[str]
-) -> dict[str, bytes]:
+def bench_cost(content: dict[str, Any], arguments: argparse.Namespace, settings: list[str]) -> dict[str, bytes]:
     """One layer against the number of experts."""
     from outrageous.results.cost_figure import cost_figure
     from outrageous.results.layer_tables import cost_markdown
@@ -52,7 +48,7 @@ def bench_cost(
     from outrageous.training.libraries import set_up_cpu
 
     set_up_cpu(arguments.threads)
-    sizes = read_sizes(arguments.what, [*experiments, *settings])
+    sizes = read_sizes(arguments.what, settings)
     (num_tokens,), (d_model,), (d_hidden,), (k,) = (sizes[name] for name in ("tokens", "d_model", "d_hidden", "k"))
     size = LayerSize(max(sizes["experts"]), num_tokens, d_model, d_hidden, k)
     content["figures"] = measure_cost(size, sizes["experts"], arguments.rounds)
@@ -61,15 +57,13 @@ def bench_cost(
     return {"cost.json": as_json(content), "cost.md": text.encode(), "cost.svg": drawing.svg, "cost.png": drawing.png}
 
 
-def bench_memory(
-    content: dict[str, Any], arguments: argparse.Namespace, experiments: list[str], settings: list[str]
-) -> dict[str, bytes]:
+def bench_memory(content: dict[str, Any], arguments: argparse.Namespace, settings: list[str]) -> dict[str, bytes]:
     """What each memory saving of appendix D saves and costs."""
     from outrageous.results.savings_table import savings_markdown
     from outrageous.training.contestants import LayerSize
     from outrageous.training.memory_benchmark import measure_savings
 
-    sizes = read_sizes(arguments.what, [*experiments, *settings])
+    sizes = read_sizes(arguments.what, settings)
     (num_experts,), (num_tokens,) = sizes["experts"], sizes["tokens"]
     (d_model,), (d_hidden,), (k,) = sizes["d_model"], sizes["d_hidden"], sizes["k"]
     size = LayerSize(num_experts, num_tokens, d_model, d_hidden, k)

@@ -4,7 +4,7 @@ import argparse
 from dataclasses import asdict
 from typing import Any
 
-from outrageous.commands.bench_sizes import as_json, read_sizes
+from outrageous.commands.bench_sizes import as_json, experiments_of, read_sizes
 from outrageous.errors import UserError
 
 COUNTED = ("lm/moe_256", "lm/moe_256_h")
@@ -15,16 +15,14 @@ PREDICTED = (
 VOCABULARY = 2000  # of the models that are counted
 
 
-def bench_scaling(
-    content: dict[str, Any], arguments: argparse.Namespace, experiments: list[str], settings: list[str]
-) -> dict[str, bytes]:
+def bench_scaling(content: dict[str, Any], arguments: argparse.Namespace, settings: list[str]) -> dict[str, bytes]:
     """Traffic counted beside predicted, and steps predicted."""
     from outrageous.commands.compose import run_config
     from outrageous.parallel.traffic import Device
     from outrageous.results.scaling_table import scaling_markdown
     from outrageous.training.traffic_benchmark import measure_traffic
 
-    sizes = read_sizes(arguments.what, [*experiments, *settings])
+    sizes = read_sizes(arguments.what, settings)
     (words,), (tflops,), (gigabytes,), (microseconds,) = (sizes[name] for name in ("words", "tflops", "gbps", "us"))
     device = Device(tflops * 1e12, gigabytes * 1e9, microseconds / 1e6)
     counted = [
@@ -79,19 +77,17 @@ def _predictions(experiment: str, devices: list[int], device: Any) -> list[dict[
     return rows
 
 
-def bench_sharding(
-    content: dict[str, Any], arguments: argparse.Namespace, experiments: list[str], settings: list[str]
-) -> dict[str, bytes]:
+def bench_sharding(content: dict[str, Any], arguments: argparse.Namespace, settings: list[str]) -> dict[str, bytes]:
     """What spreading experts over processes costs on one, and gains on several."""
     from outrageous.commands.compose import run_config
     from outrageous.results.sharding_table import sharding_markdown
     from outrageous.training.sharding_benchmark import measure_sharding
 
-    if len(experiments) > 1:
-        raise UserError(f"sharding: one experiment, not {' '.join(experiments)}")
-    name = experiments[0] if experiments else "lm/moe_256"
-    overrides = [f"scale={arguments.scale}", "trainer=expert_parallel", "trainer.devices=2", *settings]
-    config = run_config([f"experiment={name}", *overrides])
+    names, others = experiments_of(settings)
+    if len(names) > 1:
+        raise UserError(f"sharding: one experiment, not {','.join(names)}")
+    overrides = [f"scale={arguments.scale}", "trainer=expert_parallel", "trainer.devices=2", *others]
+    config = run_config([f"experiment={names[0] if names else 'lm/moe_256'}", *overrides])
     content["figures"] = {"scale": arguments.scale} | measure_sharding(config, arguments.threads, arguments.rounds)
     text = sharding_markdown(content)
     print(text, end="")

@@ -48,6 +48,17 @@ def read_sizes(what: str, settings: list[str]) -> dict[str, list[int]]:
     return sizes
 
 
+def experiments_of(settings: list[str]) -> tuple[list[str], list[str]]:
+    """The experiments that settings as outrageous-train takes them name, experiment=lm/moe_4,lm/moe_32, and the others.
+    Raises UserError if one is no setting."""
+    for setting in settings:
+        if "=" not in setting:
+            raise UserError(f"{setting}: settings are written KEY=VALUE, such as experiment=lm/moe_4,lm/moe_32")
+    named = [setting for setting in settings if setting.startswith("experiment=")]
+    experiments = [name for setting in named for name in setting.removeprefix("experiment=").split(",")]
+    return experiments, [setting for setting in settings if setting not in named]
+
+
 def save(files: dict[str, bytes]) -> None:
     """Writes them to results/benchmarks/, in place of what was there. Raises UserError where that fails."""
     from outrageous.results.files import write_bytes

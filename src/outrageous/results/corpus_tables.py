@@ -63,6 +63,7 @@ def _fit(words: list[int], seconds: list[float]) -> str:
 def vocabulary_markdown(content: dict[str, Any]) -> str:
     """The saved content of `bench vocabulary` -> a row for each optimizer of the tables."""
     figures = content["figures"]
+    precision = "in bfloat16 where that does no harm" if figures.get("precision") == "bf16-mixed" else "in float32"
     rows = [
         (
             OPTIMIZERS[row["optimizer"]],
@@ -80,9 +81,10 @@ def vocabulary_markdown(content: dict[str, Any]) -> str:
             origin(content),
             f"lm/moe_4 at paper sizes but for the batch: {figures['vocabulary_size']:,} words, "
             f"d = {figures['d_model']}, {figures['num_sampled']:,} sampled classes, "
-            f"{figures['num_tokens']:,} words a batch by Zipf's law, in float32. Embedding and softmax: "
+            f"{figures['num_tokens']:,} words a batch by Zipf's law, {precision}. Embedding and softmax: "
             f"{figures['table_parameters'] / 1e6:,.0f}M of {figures['parameters'] / 1e6:,.0f}M parameters. Weights, "
-            "gradients and state of all parameters, counted after a step; peak: the most that was resident, measured. "
+            "gradients and state of all parameters, counted after a step; peak, measured: the most that was resident, "
+            "or that was allocated on a GPU. "
             f"Medians of {figures['num_steps']} steps in each of {figures['num_rounds']} processes, which took turns.",
             markdown_table(headings, rows),
             "Adam on the rows used updates no row that the batch does not look up (what that changes: "

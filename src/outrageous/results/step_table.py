@@ -18,7 +18,9 @@ def step_markdown(content: dict[str, Any]) -> str:
             f"{row['tflops']:,.4g}",
             f"{row['dense_tflops']:,.4g}",
             f"{row['share_of_dense']:.1%}",
+            f"{row['expert_tflops']:,.4g} ({row['expert_share_of_dense']:.1%})" if row.get("expert_tflops") else "-",
             f"{row['peak'] / 1e9:,.2f}",
+            f"{row['predicted_peak'] / 1e9:,.2f}" if row.get("predicted_peak") else "-",
         )
         for row in figures["rows"]
     ]
@@ -30,7 +32,9 @@ def step_markdown(content: dict[str, Any]) -> str:
         "TFLOP/s",
         "dense product, TFLOP/s",
         "share of it",
+        "experts' TFLOP/s (share)",
         "peak, GB",
+        "predicted, GB",
     ]
     parts = [
         (
@@ -43,8 +47,9 @@ def step_markdown(content: dict[str, Any]) -> str:
         f"Batches of {first['words_per_batch']:,} words, {first['precision']}. Whole steps, from fetching the batch to "
         f"the end of the update: medians of {figures['num_steps']} steps in each of {figures['num_rounds']} processes, "
         "which took turns. TFLOP/s as the paper counts them (a multiply-add is two, forward and backward three times "
-        "the forward pass), beside a product of large square matrices in the dtype of computation. Peak: of a GPU's "
-        "memory or, without one, of the process."
+        "the forward pass), beside a product of large square matrices in the dtype of computation; experts': theirs "
+        "alone, in the time that goes to them. Peak: of a GPU's memory, beside the predicted one, or, without a GPU, "
+        "of the process."
     )
     of_parts = (
         "Milliseconds, and share of the step: shares by the profiler, from one further step of each process. What the "

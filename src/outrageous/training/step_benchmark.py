@@ -16,10 +16,12 @@ from outrageous.config import RunConfig
 from outrageous.data.batching import Batch
 from outrageous.data.corpus import prepare_corpus
 from outrageous.errors import UserError
-from outrageous.models.cost import cost
+from outrageous.models.cost import cost, expert_ops
+from outrageous.models.language_model import LanguageModel
 from outrageous.training.benchmark import Stepper, batches_forever
 from outrageous.training.libraries import set_up_cpu
 from outrageous.training.peak_memory import peak_of_this_process
+from outrageous.training.predicted_memory import predict_memory
 from outrageous.training.step_parts import DATA, label, label_parts, seconds_of_parts
 
 NUM_WARM_UPS, NUM_STEPS = 3, 10  # of each turn
@@ -38,6 +40,9 @@ class Turn:
         parts: share of each part.
         peak: bytes, of a GPU; where there is none, of the process.
         flops_per_word: as the paper counts.
+        expert_flops_per_word: of these, the experts'.
+        vocabulary_size: of the corpus.
+        on_gpu: whether a GPU computed.
         dense_flops: per second, of a product of large square matrices in the dtype of computation.
     """
 
@@ -46,6 +51,9 @@ class Turn:
     parts: dict[str, float]
     peak: int
     flops_per_word: int
+    expert_flops_per_word: int
+    vocabulary_size: int
+    on_gpu: bool
     dense_flops: float
 
 
@@ -72,17 +80,24 @@ def _row(config: RunConfig, turns: list[Turn]) -> dict[str, Any]:
     words_per_second = statistics.median(speed for turn in turns for speed in turn.speeds)
     tflops = words_per_second * turns[0].flops_per_word / 1e12
     dense_tflops = statistics.median(turn.dense_flops for turn in turns) / 1e12
+    parts = {part: statistics.median(turn.parts[part] for turn in turns) for part in turns[0].parts}
+    expert_tflops = (
+        words_per_second * turns[0].expert_flops_per_word / parts["experts"] / 1e12 if parts["experts"] else 0.0
+    )
     return {
         "experiment": config.name,
         "precision": config.trainer.precision,
         "words_per_batch": config.trainer.words_per_batch,
         "words_per_second": words_per_second,
         "seconds": statistics.median(seconds for turn in turns for seconds in turn.seconds),
-        "parts": {part: statistics.median(turn.parts[part] for turn in turns) for part in turns[0].parts},
+        "parts": parts,
         "tflops": tflops,
         "dense_tflops": dense_tflops,
         "share_of_dense": tflops / dense_tflops,
+        "expert_tflops": expert_tflops,
+        "expert_share_of_dense": expert_tflops / dense_tflops,
         "peak": max(turn.peak for turn in turns),
+        "predicted_peak": predict_memory(config, turns[0].vocabulary_size).peak if turns[0].on_gpu else None,
     }
 
 
@@ -91,8 +106,9 @@ def _turn(config: RunConfig, num_threads: int) -> Turn:
     corpus = prepare_corpus(config.data, Path(config.paths.corpora))
     stepper = Stepper(config, len(corpus.vocabulary))
     model, on_gpu = stepper.module.model, stepper.device.type == "cuda"
+    assert isinstance(model, LanguageModel)
     label_parts(model)
-    batches = batches_forever(corpus, config.trainer.words_per_batch, pin_memory=on_gpu)
+    batches = batches_forever(corpus, config.trainer.words_per_batch, for_gpu=on_gpu)
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
     try:
         measured = [_step(stepper, batches) for _ in range(NUM_WARM_UPS + NUM_STEPS)][NUM_WARM_UPS:]
@@ -102,8 +118,8 @@ def _turn(config: RunConfig, num_threads: int) -> Turn:
             _step(stepper, batches)
     except torch.OutOfMemoryError as error:
         raise UserError(
-            f"{config.name} does not fit the GPU's memory: set optim=factored_adam, model.moe.recompute=true or a "
-            f"lower trainer.words_per_batch={config.trainer.words_per_batch}"
+            f"{config.name} does not fit the GPU's memory: set savings=appendix_d, or a lower "
+            f"trainer.words_per_batch={config.trainer.words_per_batch}"
         ) from error
     parts = seconds_of_parts(trace, on_gpu)
     return Turn(
@@ -112,6 +128,9 @@ def _turn(config: RunConfig, num_threads: int) -> Turn:
         parts={part: seconds / sum(parts.values()) for part, seconds in parts.items()},
         peak=torch.cuda.max_memory_allocated() if on_gpu else peak_of_this_process(),
         flops_per_word=cost(model).flops_per_training_word,
+        expert_flops_per_word=2 * 3 * expert_ops(model),
+        vocabulary_size=len(corpus.vocabulary),
+        on_gpu=on_gpu,
         dense_flops=dense_flops(stepper.device, stepper.dtype),
     )
 

@@ -12,8 +12,9 @@ from tqdm import tqdm
 
 from outrageous.config import RunConfig, TableOptimizer
 from outrageous.data.batching import Batch
+from outrageous.models.language_model import LanguageModel
 from outrageous.models.sampled_softmax import LogUniformSampler
-from outrageous.training.language_module import LanguageModule
+from outrageous.training.benchmark import Stepper
 from outrageous.training.libraries import set_up_cpu
 from outrageous.training.peak_memory import peak_of_this_process
 
@@ -52,6 +53,7 @@ def measure_vocabulary(config: RunConfig, vocabulary_size: int, num_rounds: int,
         "d_model": config.model.d_model,
         "num_sampled": config.model.num_sampled,
         "num_tokens": config.trainer.words_per_batch,
+        "precision": config.trainer.precision,
         "parameters": some.parameters,
         "table_parameters": some.table_parameters,
         "num_rounds": num_rounds,
@@ -76,28 +78,30 @@ def _row(optimizer: TableOptimizer, turns: list[Turn]) -> dict[str, Any]:
 
 def _turn(config: RunConfig, vocabulary_size: int, num_threads: int) -> Turn:
     set_up_cpu(num_threads)
-    module = LanguageModule(config, vocabulary_size, origin={})
-    optimizer = module.configure_optimizers()["optimizer"]
+    stepper = Stepper(config, vocabulary_size)
     batch = _batch(config, vocabulary_size)
     times = []
     for _ in range(1 + NUM_STEPS):
         start = time.perf_counter()
-        optimizer.zero_grad()
-        module.training_step(batch, 0)["loss"].backward()
+        stepper.forward_backward(batch)
+        stepper.wait()
         middle = time.perf_counter()
-        module.configure_gradient_clipping(optimizer)
-        optimizer.step()
+        stepper.update()
+        stepper.wait()
         times.append((middle - start, time.perf_counter() - middle))
-    weights = list(module.parameters())
-    state = [each for weight in weights for each in optimizer.state[weight].values() if isinstance(each, Tensor)]
-    tables = (module.model.embedding.weight, module.model.softmax.weight)
+    weights = list(stepper.module.parameters())
+    states = [stepper.optimizer.state[weight].values() for weight in weights]
+    state = [each for values in states for each in values if isinstance(each, Tensor)]
+    model = stepper.module.model
+    assert isinstance(model, LanguageModel)
+    tables = (model.embedding.weight, model.softmax.weight)
     return Turn(
         forward_backward=[first for first, _ in times[1:]],
         update=[second for _, second in times[1:]],
         weights=sum(weight.nbytes for weight in weights),
         gradients=sum(_bytes(weight.grad) for weight in weights if weight.grad is not None),
         state=sum(tensor.nbytes for tensor in state),
-        peak=peak_of_this_process(),
+        peak=torch.cuda.max_memory_allocated() if stepper.device.type == "cuda" else peak_of_this_process(),
         parameters=sum(weight.numel() for weight in weights),
         table_parameters=sum(table.numel() for table in tables),
     )
@@ -110,7 +114,7 @@ def _batch(config: RunConfig, vocabulary_size: int) -> Batch:
     shape = (num_sentences, SENTENCE)
     inputs, targets = (sampler.draw(num_sentences * SENTENCE, torch.device("cpu")).view(shape) for _ in range(2))
     mask = torch.arange(num_sentences * SENTENCE).view(shape) < config.trainer.words_per_batch
-    return Batch(inputs, targets, mask, config.trainer.words_per_batch)
+    return Batch(inputs, targets, mask, torch.arange(config.trainer.words_per_batch))
 
 
 def _bytes(gradient: Tensor) -> int:

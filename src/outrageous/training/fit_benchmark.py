@@ -1,0 +1,93 @@
+"""Whether models fit a device: memory that training steps take, beside what is predicted."""
+
+import ctypes
+import gc
+import multiprocessing
+import statistics
+import sys
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from outrageous.config import AnyRunConfig
+from outrageous.errors import UserError
+from outrageous.moe.device import as_on_gpu
+from outrageous.moe.part import at_hand
+from outrageous.training.benchmark import Stepper
+from outrageous.training.imagined import GpuPart, imagine_lstms
+from outrageous.training.libraries import set_up_cpu
+from outrageous.training.peak_memory import forget_peak, peak_of_this_process
+from outrageous.training.predicted_memory import LENGTH, batch_of, predict_memory
+from outrageous.training.supervised_module import AnyBatch
+
+NUM_STEPS = {"cuda": 20, "cpu": 3}
+M_MMAP_THRESHOLD = -3  # of glibc's mallopt: from how many bytes memory goes back to the system when it is freed
+
+
+def measure_fit(config: AnyRunConfig, vocabulary_size: int, num_threads: int) -> dict[str, Any]:
+    """Peak bytes of some steps, None where they do not fit, and median seconds of one, in a process of its own; and the
+    predicted peak. Batches are of sentences of LENGTH words drawn evenly, and have no padding.
+
+    Without a GPU, the operations that a GPU would do are done on the CPU, but for LSTMs, which take the predicted
+    memory and compute nothing; the peak is then what the process grew by.
+
+    Raises UserError if the device is not there.
+    """
+    predicted = predict_memory(config, vocabulary_size)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, "torch._dynamo"])  # once, what takes seconds
+    with context.Pool(1) as pool:
+        peak, seconds = pool.apply(_turn, (config, vocabulary_size, num_threads))
+    return {
+        "experiment": config.name,
+        "precision": config.trainer.precision,
+        "words_per_batch": config.trainer.words_per_batch,
+        "predicted": predicted.peak,
+        "peak": peak,
+        "seconds": seconds,
+    }
+
+
+def _turn(config: AnyRunConfig, vocabulary_size: int, num_threads: int) -> tuple[int | None, float | None]:
+    set_up_cpu(num_threads)
+    words = config.trainer.words_per_batch
+    if config.trainer.accelerator == "cpu" or not torch.cuda.is_available():
+        return _turn_on_cpu(config, vocabulary_size, words)
+    try:
+        seconds = _take_steps(config, vocabulary_size, words)
+    except torch.OutOfMemoryError:
+        return None, None
+    return torch.cuda.max_memory_allocated(), seconds
+
+
+def _turn_on_cpu(config: AnyRunConfig, vocabulary_size: int, words: int) -> tuple[int, float]:
+    if sys.platform != "linux":
+        raise UserError("without a GPU, peak memory is measured on Linux only")
+    with suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 2**16)
+    with ExitStack() as stack:
+        stack.enter_context(as_on_gpu())
+        stack.enter_context(at_hand(GpuPart()))
+        _take_steps(config, vocabulary_size, 2 * LENGTH)  # libraries take memory of their own at first
+        gc.collect()
+        before = forget_peak()
+        seconds = _take_steps(config, vocabulary_size, words)
+    return peak_of_this_process() - before, seconds
+
+
+def _take_steps(config: AnyRunConfig, vocabulary_size: int, words: int) -> float:
+    """Median seconds of one."""
+    stepper = Stepper(config, vocabulary_size)
+    if stepper.device.type == "cpu":
+        imagine_lstms(stepper.module)
+    batch = _drawn(batch_of(config, words), vocabulary_size)
+    return statistics.median(stepper.step(batch) for _ in range(NUM_STEPS[stepper.device.type]))
+
+
+def _drawn(batch: AnyBatch, vocabulary_size: int) -> AnyBatch:
+    """The batch with other words."""
+    names = [name for name in ("source", "inputs", "targets") if hasattr(batch, name)]
+    ids: dict[str, Any] = {name: torch.randint_like(getattr(batch, name), vocabulary_size) for name in names}
+    return replace(batch, **ids)
