@@ -15,8 +15,9 @@ python -m outrageous.commands.bench scaling      bytes between processes, and st
 python -m outrageous.commands.bench sharding     steps with experts spread over processes, alternately
 
 Prints medians and ratios; --save also writes them to results/benchmarks/, with commit, versions and hardware. Settings
-are, for batching, step, fit, agreement and sharding, as outrageous-train takes them, for the others sizes, such as experts=4,32
-tokens=2048,8192 d_model=512 d_hidden=1024 k=4; for all scale=pocket, a file under conf/scale, where it matters.
+are, for batching, step, fit, agreement and sharding, as outrageous-train takes them, for the others sizes, such as
+experts=4,32 tokens=2048,8192 d_model=512 d_hidden=1024 k=4; for all scale=pocket, a file under conf/scale, where it
+matters.
 
 `data` needs 7 GB under outputs/ while it runs, and took nine minutes on two cores; `vocabulary` needs 16 GB of memory
 and took seven. Smaller: data words=2000000,4000000,8000000 types=50000; vocabulary types=50000 tokens=512.
