@@ -3,7 +3,6 @@ on a GPU asks it for no number."""
 
 import sys
 from contextlib import ExitStack
-from dataclasses import replace
 
 import pytest
 import torch
@@ -16,7 +15,9 @@ from outrageous.errors import UserError
 from outrageous.moe import FeedForwardExperts
 from outrageous.moe.device import as_on_gpu
 from outrageous.moe.part import at_hand
+from outrageous.moe.routing import MoEReport, Routing
 from outrageous.optim.factored_adam import FactoredAdam
+from outrageous.training.benchmark import Stepper
 from outrageous.training.fit_benchmark import measure_fit
 from outrageous.training.imagined import GpuPart, ImaginedPart, imagine_lstms
 from outrageous.training.language_module import LanguageModule
@@ -125,6 +126,20 @@ def test_a_whole_step_asks_a_gpu_for_no_number(name: str) -> None:
         assert all(parameter.grad is not None for parameter in module.parameters())
 
 
+@pytest.mark.cuda
+@pytest.mark.parametrize("name", [name for name in SMALL if name != "balanced hierarchy"])
+def test_a_gpu_is_not_waited_for(name: str) -> None:
+    stepper, batch = Stepper(small(name), VOCABULARY), batch_of(small(name), 2600).pin_memory()
+    for _ in range(2):  # what happens but once
+        stepper.step(batch)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        stepper.forward_backward(batch)
+        stepper.update()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
 def test_a_step_that_asks_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LanguageModule, "hidden", lambda self, batch: self.model(batch.inputs, batch.mask))
     with pytest.raises(DynamicOutputShapeException):
@@ -162,10 +177,8 @@ def test_a_gpu_takes_the_predicted_memory(experiment: str) -> None:
 
 
 def test_sizes_that_do_not_fit_together_are_refused() -> None:
-    config = small("flat")
-    wrong = replace(config, model=replace(config.model, lstm_units=3))
     with pytest.raises(UserError, match="num_units=3"):
-        predict_memory(wrong, VOCABULARY)
+        predict_memory(small("flat", "model.lstm_units=3"), VOCABULARY)
 
 
 def test_a_tally_counts_what_is_alive_once() -> None:
@@ -187,7 +200,12 @@ def test_experts_of_one_device_are_given_rows_of_all(monkeypatch: pytest.MonkeyP
     devices together have k rows."""
     rows: list[int] = []
     forward = FeedForwardExperts.forward
-    monkeypatch.setattr(FeedForwardExperts, "forward", lambda *args: (rows.append(len(args[1])), forward(*args))[1])
+
+    def seen(experts: FeedForwardExperts, given: Tensor, routing: Routing) -> tuple[Tensor, MoEReport]:
+        rows.append(len(given))
+        return forward(experts, given, routing)
+
+    monkeypatch.setattr(FeedForwardExperts, "forward", seen)
     predict_memory(small("flat"), VOCABULARY, 8)
     assert rows == [4 * 2600 // 8]
 

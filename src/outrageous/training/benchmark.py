@@ -49,7 +49,7 @@ class Stepper:
         self.device = torch.device("cuda" if there and accelerator != "cpu" else "cpu")
         self.dtype = torch.bfloat16 if config.trainer.precision == "bf16-mixed" else torch.float32
         with self.device:  # where billions of weights are drawn in no time; others than a run's, on a GPU
-            self.module: SupervisedModule = build_module(config, vocabulary_size, origin={})
+            self.module: SupervisedModule = build_module(config, vocabulary_size, origin={}).to(self.device)
         if processes is not None:
             self.module.processes, self.module.batches_are_divided = processes, True
             spread(self.module.model, processes, shard_experts=True)

@@ -2,7 +2,6 @@
 
 import ctypes
 import gc
-import multiprocessing
 import statistics
 import sys
 from contextlib import ExitStack, suppress
@@ -18,6 +17,7 @@ from outrageous.moe.part import at_hand
 from outrageous.training.benchmark import Stepper
 from outrageous.training.imagined import GpuPart, imagine_lstms
 from outrageous.training.libraries import set_up_cpu
+from outrageous.training.own_process import in_own_process
 from outrageous.training.peak_memory import forget_peak, peak_of_this_process
 from outrageous.training.predicted_memory import LENGTH, batch_of, predict_memory
 from outrageous.training.supervised_module import AnyBatch
@@ -36,10 +36,7 @@ def measure_fit(config: AnyRunConfig, vocabulary_size: int, num_threads: int) ->
     Raises UserError if the device is not there.
     """
     predicted = predict_memory(config, vocabulary_size)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, "torch._dynamo"])  # once, what takes seconds
-    with context.Pool(1) as pool:
-        peak, seconds = pool.apply(_turn, (config, vocabulary_size, num_threads))
+    peak, seconds = in_own_process(_turn, config, vocabulary_size, num_threads)
     return {
         "experiment": config.name,
         "precision": config.trainer.precision,

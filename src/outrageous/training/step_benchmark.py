@@ -1,6 +1,5 @@
 """Whole training steps of language models: speed, what it goes to, how near the device's own, and peak memory."""
 
-import multiprocessing
 import statistics
 import time
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from outrageous.models.cost import cost, expert_ops
 from outrageous.models.language_model import LanguageModel
 from outrageous.training.benchmark import Stepper, batches_forever
 from outrageous.training.libraries import set_up_cpu
+from outrageous.training.own_process import in_own_process
 from outrageous.training.peak_memory import peak_of_this_process
 from outrageous.training.predicted_memory import predict_memory
 from outrageous.training.step_parts import DATA, label, label_parts, seconds_of_parts
@@ -65,13 +65,10 @@ def measure_steps(configs: list[RunConfig], num_rounds: int, num_threads: int) -
         UserError: the device is not there, or has too little memory.
     """
     turns: list[list[Turn]] = [[] for _ in configs]
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, "torch._dynamo"])  # once, what takes seconds
     order = [number for _ in range(num_rounds) for number in range(len(configs))]
     with tqdm(order, "steps", disable=None) as progress:
         for number in progress:
-            with context.Pool(1) as pool:
-                turns[number].append(pool.apply(_turn, (configs[number], num_threads)))
+            turns[number].append(in_own_process(_turn, configs[number], num_threads))
     rows = [_row(config, of_config) for config, of_config in zip(configs, turns, strict=True)]
     return {"num_rounds": num_rounds, "num_steps": NUM_STEPS, "rows": rows}
 

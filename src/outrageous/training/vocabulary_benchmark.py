@@ -1,6 +1,5 @@
 """What a large vocabulary costs in a training step, by the optimizer of its tables."""
 
-import multiprocessing
 import statistics
 import time
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from outrageous.models.language_model import LanguageModel
 from outrageous.models.sampled_softmax import LogUniformSampler
 from outrageous.training.benchmark import Stepper
 from outrageous.training.libraries import set_up_cpu
+from outrageous.training.own_process import in_own_process
 from outrageous.training.peak_memory import peak_of_this_process
 
 NUM_STEPS = 3  # of each turn that count; one before them gets memory that they find there
@@ -40,13 +40,11 @@ def measure_vocabulary(config: RunConfig, vocabulary_size: int, num_rounds: int,
     """Median seconds and bytes of a step with each optimizer of embedding and softmax; all take turns in each round,
     every turn in a process of its own. The batch has `config.trainer.words_per_batch` words by Zipf's law."""
     turns: dict[TableOptimizer, list[Turn]] = {optimizer: [] for optimizer in TableOptimizer}
-    context = multiprocessing.get_context("spawn")
     order = [optimizer for _ in range(num_rounds) for optimizer in TableOptimizer]
     with tqdm(order, "vocabulary", disable=None) as progress:
         for optimizer in progress:
             changed = replace(config, optim=replace(config.optim, tables=optimizer))
-            with context.Pool(1) as pool:
-                turns[optimizer].append(pool.apply(_turn, (changed, vocabulary_size, num_threads)))
+            turns[optimizer].append(in_own_process(_turn, changed, vocabulary_size, num_threads))
     some = turns[TableOptimizer.adam][0]
     return {
         "vocabulary_size": vocabulary_size,
