@@ -46,7 +46,7 @@ def test_saving_writes_what_is_checked(tmp_path: Path) -> None:
 def test_memory_for_several_numbers_of_devices(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["lm/moe_256_h", "--devices", "1,16", "--results", str(RESULTS)]) == 0
     out = capsys.readouterr().out
-    assert "lm/moe_256_h, paper scale: predicted memory of one device, GB" in out
+    assert "lm/moe_256_h, paper scale: predicted memory of one GPU, GB" in out
     # 1085.4 million weights and 0.8 million biases of 4 bytes; of these 268.7 million in groups, a sixteenth of them
     one, sixteen = [
         line.split() for line in out.splitlines() if line.split()[:2] in (["1", "300,000"], ["16", "18,750"])
