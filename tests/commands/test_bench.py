@@ -179,7 +179,7 @@ def test_the_context_fed_back_in_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(["feedback", "lengths=4,2", "pairs=2", "source=3", "--scale", "smoke", "--rounds", "1", "--save"]) == 0
+    assert main(["feedback", "lengths=4,2", "pairs=2", "source=3", "scale=smoke", "--rounds", "1", "--save"]) == 0
     folder = tmp_path / "results" / "benchmarks"
     speeds = json.loads((folder / "feedback.json").read_text())["figures"]["speeds"]
     assert [speed["length"] for speed in speeds] == [4, 4, 4, 2, 2, 2]

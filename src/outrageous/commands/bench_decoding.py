@@ -48,9 +48,7 @@ def bench_decoding(content: dict[str, Any], arguments: argparse.Namespace, setti
     }
 
 
-def bench_feedback(
-    content: dict[str, Any], arguments: argparse.Namespace, experiments: list[str], settings: list[str]
-) -> dict[str, bytes]:
+def bench_feedback(content: dict[str, Any], arguments: argparse.Namespace, settings: list[str]) -> dict[str, bytes]:
     """The decoder's first LSTM, which goes step by step in training, by the length of the targets."""
     import torch
 
@@ -60,7 +58,7 @@ def bench_feedback(
     from outrageous.training.feedback_benchmark import WHOLE, feedback_speeds
     from outrageous.training.libraries import quieten, set_up_cpu
 
-    sizes = read_sizes(arguments.what, [*experiments, *settings])
+    sizes = read_sizes(arguments.what, settings)
     (num_pairs,), (source_length,) = sizes["pairs"], sizes["source"]
     config = translation_config([f"experiment={EXPERIMENT}", f"scale={arguments.scale}"])
     quieten()
