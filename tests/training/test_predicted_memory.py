@@ -176,9 +176,17 @@ def test_a_gpu_takes_the_predicted_memory(experiment: str) -> None:
     assert row["peak"] == pytest.approx(row["predicted"], rel=0.15)
 
 
-def test_sizes_that_do_not_fit_together_are_refused() -> None:
-    with pytest.raises(UserError, match="num_units=3"):
-        predict_memory(small("flat", "model.lstm_units=3"), VOCABULARY)
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("model.lstm_units=3", "num_units=3"),
+        ("optim.tables=sparse_adam", "depend on a batch's words"),
+        ("optim=gradient_free", "on a CPU only"),
+    ],
+)
+def test_what_cannot_be_predicted_is_refused(setting: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        predict_memory(small("flat", setting), VOCABULARY)
 
 
 def test_a_tally_counts_what_is_alive_once() -> None:

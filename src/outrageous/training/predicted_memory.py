@@ -18,9 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from outrageous.config import AnyRunConfig, RunConfig
+from outrageous.config import AnyRunConfig, ExpertOptimizer, RunConfig, TableOptimizer
 from outrageous.data.batching import Batch
 from outrageous.data.pair_dataset import PairBatch
+from outrageous.errors import UserError
 from outrageous.moe import Mixtures, MoE
 from outrageous.moe.device import as_on_gpu
 from outrageous.moe.part import at_hand
@@ -52,7 +53,14 @@ class Memory:
 
 def predict_memory(config: AnyRunConfig, vocabulary_size: int, num_devices: int = 1) -> Memory:
     """Of one of `num_devices` GPUs, which share the batch's words evenly, and experts (groups) as well as these can be
-    divided; experts' rows are taken to be even. Raises UserError if the model's sizes do not fit together."""
+    divided; experts' rows are taken to be even.
+
+    Raises UserError if the model's sizes do not fit together, and for optimizers whose memory cannot be told so.
+    """
+    if config.optim.tables is TableOptimizer.sparse_adam:
+        raise UserError("optim.tables=sparse_adam: its gradients depend on a batch's words, so no memory is predicted")
+    if config.optim.experts is ExpertOptimizer.gradient_free:
+        raise UserError("optim.experts=gradient_free: on a CPU only, and memory is predicted of a GPU")
     with ExitStack() as stack:
         stack.enter_context(FakeTensorMode())
         stack.enter_context(as_on_gpu())

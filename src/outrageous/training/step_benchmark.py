@@ -11,7 +11,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile, schedule
 from tqdm import tqdm
 
-from outrageous.config import RunConfig
+from outrageous.config import RunConfig, TableOptimizer
 from outrageous.data.batching import Batch
 from outrageous.data.corpus import prepare_corpus
 from outrageous.errors import UserError
@@ -81,6 +81,7 @@ def _row(config: RunConfig, turns: list[Turn]) -> dict[str, Any]:
     expert_tflops = (
         words_per_second * turns[0].expert_flops_per_word / parts["experts"] / 1e12 if parts["experts"] else 0.0
     )
+    predictable = turns[0].on_gpu and config.optim.tables is not TableOptimizer.sparse_adam
     return {
         "experiment": config.name,
         "precision": config.trainer.precision,
@@ -94,7 +95,7 @@ def _row(config: RunConfig, turns: list[Turn]) -> dict[str, Any]:
         "expert_tflops": expert_tflops,
         "expert_share_of_dense": expert_tflops / dense_tflops,
         "peak": max(turn.peak for turn in turns),
-        "predicted_peak": predict_memory(config, turns[0].vocabulary_size).peak if turns[0].on_gpu else None,
+        "predicted_peak": predict_memory(config, turns[0].vocabulary_size).peak if predictable else None,
     }
 
 
