@@ -28,11 +28,12 @@ def at_step(data: SentenceDataModule, step: int) -> None:
 
 def test_batches_reach_their_device_without_waiting(data: SentenceDataModule, monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[bool] = []
-    to = Tensor.to
+    to: Any = Tensor.to
 
     def seen(tensor: Tensor, *args: Any, non_blocking: bool = False, **kwargs: Any) -> Tensor:
         waits.append(not non_blocking)
-        return to(tensor, *args, non_blocking=non_blocking, **kwargs)
+        moved: Tensor = to(tensor, *args, non_blocking=non_blocking, **kwargs)
+        return moved
 
     batch = next(iter(data.train_dataloader()))
     monkeypatch.setattr(Tensor, "to", seen)

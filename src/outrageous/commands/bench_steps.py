@@ -107,5 +107,5 @@ def _configs(scale: str, settings: list[str], default: str | None = None) -> lis
     experiments, others = experiments_of(settings)
     if not experiments and default is None:
         raise UserError("step: name the experiments to compare, such as experiment=lm/moe_1_wide,lm/moe_32")
-    names = experiments or [default]
+    names = experiments or [str(default)]
     return [run_config([f"experiment={name}", f"scale={scale}", *others]) for name in names]

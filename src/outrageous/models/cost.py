@@ -96,7 +96,8 @@ def _ops_of_experts(moe: MoE) -> int:
     experts: Any = moe.experts
     used: int = gate.k
     if isinstance(experts, Mixtures):
-        used *= experts.gates.k
+        gates: Any = experts.gates
+        used *= gates.k
         experts = experts.experts
     widths = [experts.d_model, *experts.d_hidden, experts.d_model]
     return used * sum(a * b for a, b in pairwise(widths))

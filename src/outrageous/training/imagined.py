@@ -35,7 +35,7 @@ def imagine_lstms(model: nn.Module) -> None:
     """
     for module in model.modules():
         if isinstance(module, LSTM):
-            module.forward = _imagined(module)  # type: ignore[method-assign]
+            module.forward = _imagined(module)  # type: ignore[method-assign, assignment]
 
 
 def _imagined(layer: LSTM) -> Callable[[Tensor], Tensor]:
