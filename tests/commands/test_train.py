@@ -70,7 +70,7 @@ def test_every_example_of_the_help_composes() -> None:
         ([], "which experiment? Give experiment=… with one of lm/"),
         (["experiment=lm/4xlstm_512", "model.moe.num_experts=3"], "one of model.moe.num_experts=3 belongs to"),
         (["experiment=lm/4xlstm_512", "gate=noisy_top_k"], "settings of an MoE, which lm/4xlstm_512 does not"),
-        (["experiment=lm/moe_32", "data=text"], "data.path: "),
+        (["experiment=lm/moe_32", "data=text"], "data.path is not set: "),
         (["-m", "experiment=lm/moe_32,lm/moe_33"], "there is no experiment/lm/moe_33"),
     ],
 )
