@@ -154,7 +154,7 @@ def test_factored_adam_asks_a_gpu_for_no_number() -> None:
 
 
 MIDDLING = ["scale=workstation", "data.max_size=20000", "trainer=gpu", "trainer.accelerator=cpu"]
-UNEXPLAINED = pytest.mark.xfail(reason="on a CPU some models take over 15% more in bfloat16 than predicted", strict=False)
+UNEXPLAINED = pytest.mark.xfail(reason="some models take over 15% more in bfloat16 on a CPU", strict=False)
 
 
 @pytest.mark.slow
