@@ -11,14 +11,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from outrageous.data.batch_sampler import BatchSampler
-from outrageous.data.loading import changed, loader_of, places_of, widened
+from outrageous.data.loading import WordBatch, loader_of, places_of
 from outrageous.data.packing import PackedSentences
 
 SORTED_AT_ONCE = 1 << 20  # sentences
 
 
 @dataclass(frozen=True)
-class Batch:
+class Batch(WordBatch):
     """B whole sentences, the longest of L predicted tokens (its words and `</s>`).
 
     Numbers are int32 where batches are made, half the bytes to hand over, and int64 where they are used.
@@ -35,27 +35,9 @@ class Batch:
     mask: Tensor
     words: Tensor
 
-    @property
-    def num_tokens(self) -> int:
-        """W, predicted tokens."""
-        return len(self.words)
-
-    @property
-    def predicted(self) -> Tensor:
-        """[W], the targets that count, in reading order."""
-        return self.targets.flatten().index_select(0, self.words)
-
     def padding_only(self) -> Batch:
         """The same batch with no word that counts."""
         return replace(self, mask=torch.zeros_like(self.mask), words=self.words[:0])
-
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        """The same batch on the device that uses it."""
-        return changed(self, lambda tensor: widened(tensor.to(device, non_blocking=non_blocking)))
-
-    def pin_memory(self) -> Batch:
-        """The same batch in page-locked memory, from which copies to a GPU do not wait."""
-        return changed(self, Tensor.pin_memory)
 
 
 class SentenceDataset(Dataset[Batch]):

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from outrageous.data.loading import changed, places_of, widened
+from outrageous.data.loading import WordBatch, places_of
 from outrageous.data.packed_pairs import PackedPairs
 from outrageous.data.packing import PackedSentences
 from outrageous.data.wordpieces import Wordpieces
 
 
 @dataclass(frozen=True)
-class PairBatch:
+class PairBatch(WordBatch):
     """B pairs, the longest source of S wordpieces, the longest target of T; all end with `</s>`, then `<pad>`.
 
     Numbers are int32 where batches are made and int64 where they are used, as those of a `Batch`.
@@ -40,28 +40,10 @@ class PairBatch:
     mask: Tensor
     words: Tensor
 
-    @property
-    def num_tokens(self) -> int:
-        """W, predicted wordpieces."""
-        return len(self.words)
-
-    @property
-    def predicted(self) -> Tensor:
-        """[W], the targets that count, in reading order."""
-        return self.targets.flatten().index_select(0, self.words)
-
     def padding_only(self) -> PairBatch:
         """The same batch with no word that counts."""
         masks = {name: torch.zeros_like(getattr(self, name)) for name in ("source_mask", "mask")}
         return replace(self, **masks, source_words=self.source_words[:0], words=self.words[:0])
-
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> PairBatch:
-        """The same batch on the device that uses it."""
-        return changed(self, lambda tensor: widened(tensor.to(device, non_blocking=non_blocking)))
-
-    def pin_memory(self) -> PairBatch:
-        """The same batch in page-locked memory, from which copies to a GPU do not wait."""
-        return changed(self, Tensor.pin_memory)
 
 
 class PairDataset(Dataset[PairBatch]):
