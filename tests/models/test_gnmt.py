@@ -81,11 +81,10 @@ def twin(model: TranslationModel, drop: Callable[[Tensor], Tensor]) -> tuple[Ten
     sentences = []
     for tokens, mask, source in zip(INPUTS, TARGET_MASK, encoded, strict=True):
         words = drop(decoder.embedding(tokens[mask]))
-        output, query = words.new_zeros(2, 4)
-        cell, outputs = words.new_zeros(model.config.lstm_units), []
+        output, cell, added = words.new_zeros(4), words.new_zeros(model.config.lstm_units), []
         for word in words:
             everything = torch.ones(1, len(source), dtype=torch.bool)
-            context, _ = attention(query.view(1, 1, 4), attention.remember(source.unsqueeze(0), everything))
+            context, _ = attention((word + output).view(1, 1, 4), attention.remember(source.unsqueeze(0), everything))
             gates = weights["weight_ih_l0"] @ torch.cat([word, context.view(4)]) + weights["bias_ih_l0"]
             gates = gates + weights["weight_hh_l0"] @ output + weights["bias_hh_l0"]
             i, f, g, o = gates.chunk(4)
@@ -93,9 +92,8 @@ def twin(model: TranslationModel, drop: Callable[[Tensor], Tensor]) -> tuple[Ten
             output = torch.sigmoid(o) * torch.tanh(cell)
             if model.config.lstm_units > 4:
                 output = weights["weight_hr_l0"] @ output
-            outputs.append(output)
-            query = word + output
-        sentences.append(words + drop(torch.stack(outputs)))
+            added.append(context.view(4) + output)
+        sentences.append(words + drop(torch.stack(added)))
     if mixed := sigmoid_mixture(decoder.moe, sentences, reports):
         sentences = [x + drop(out) for x, out in zip(sentences, mixed, strict=True)]
     return torch.cat([x + drop(recurrence(decoder.second, x)) for x in sentences]), reports

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from outrageous.config import AttentionKind, TranslationModelConfig
 from outrageous.models.attention import AdditiveAttention, Memory, MultiplicativeAttention
-from outrageous.models.attentive_lstm import AttentiveLSTM, AttentiveState
+from outrageous.models.attentive_lstm import AttentiveLSTM
 from outrageous.models.dropout import Dropout
 from outrageous.models.lstm import LSTM, LSTMState
 from outrageous.models.mixture import at_words, build_moe, mix, words_of
@@ -34,7 +34,7 @@ ATTENTION = {
 class DecoderState:
     """What the decoder keeps of R sentences between two words."""
 
-    first: AttentiveState
+    first: LSTMState
     second: LSTMState
 
     def select(self, rows: Tensor) -> "DecoderState":
