@@ -21,7 +21,7 @@ def test_exchanges_sums_and_their_gradients(together: Together) -> None:
     def one(processes: Processes) -> dict[str, Any]:
         mine = rows_of(processes.rank)
         received = processes.exchange(mine, SEND[processes.rank], [row[processes.rank] for row in SEND])
-        total = processes.sum(received.sum(dim=0))
+        total = processes.start_sum(received.sum(dim=0)).result()
         (total.square().sum() / processes.size).backward()  # each its share
         return {
             "received": received.detach(),
@@ -48,7 +48,7 @@ def test_exchanges_sums_and_their_gradients(together: Together) -> None:
 def test_one_process_sends_nothing() -> None:
     rows = torch.ones(3, 2)
     alone = Processes()
-    assert alone.sum(rows) is rows
+    assert alone.start_sum(rows).result() is rows
     assert alone.any(rows > 0).all()
     assert alone.exchange(rows, [3], [3]) is rows
     assert alone.gather(rows) is rows

@@ -10,16 +10,20 @@ from typing import Any
 import pytest
 import torch
 
-from outrageous.commands.compose import any_config
+from outrageous.commands.compose import any_config, run_config
+from outrageous.data.batching import Batch
 from outrageous.errors import UserError
 from outrageous.parallel.checkpoint_folders import put_back
 from outrageous.parallel.processes import Processes
+from outrageous.parallel.spread import spread
 from outrageous.results.records import Record, read_record
 from outrageous.training.checkpoints import read_checkpoint
+from outrageous.training.language_module import LanguageModule
 from outrageous.training.run import run
 from outrageous.training.settings import check_settings
 from outrageous.training.supervised_module import SupervisedModule
 
+VOCABULARY = 50
 Together = Callable[..., list[Any]]
 # Lightning cannot know that the batches go on where they stopped.
 pytestmark = pytest.mark.filterwarnings("ignore:.*your dataloader is not resumable")
@@ -122,6 +126,27 @@ def test_a_run_broken_off_goes_on_with_another_number_of_processes(
         folders = [path.name.split(".")[:2] for path in parts.rglob("*.experts.*") if path.is_dir()]
         is_sharded = "trainer.sharded_checkpoints=true" in settings
         assert sorted(folders) == ([["best", "experts"], ["last", "experts"]] if is_sharded else [])
+
+
+def test_the_loss_that_a_step_reports_is_that_of_the_whole_batch(together: Together) -> None:
+    words = torch.randint(VOCABULARY, (5, 4), generator=torch.Generator().manual_seed(0))
+
+    def one(processes: Processes) -> tuple[float, int]:
+        config = run_config(["experiment=lm/moe_32", "scale=smoke", "model.num_sampled=16"])
+        module = LanguageModule(config, VOCABULARY, {})
+        module.processes, module.batches_are_divided = processes, True
+        spread(module.model, processes, shard_experts=True)
+        mine = words[processes.rank :: processes.size]
+        torch.manual_seed(0)  # sampled classes
+        step = module.training_step(Batch(mine, mine, torch.ones_like(mine).bool(), torch.arange(mine.numel())), 0)
+        step["loss"].backward()
+        module.gradients_and_norm()
+        return step["word_loss"].item(), step["num_words"]
+
+    [(expected, num_words)] = together(one, 1)
+    assert num_words == 20
+    for result in together(one, 2):
+        assert result == (pytest.approx(expected, rel=1e-5), 20)
 
 
 def test_a_gradient_that_is_not_finite_on_one_process_stops_all(

@@ -93,12 +93,13 @@ def train(
         loss = loss + (balancing_loss(report, 0.1, 0.1) + report.threshold_loss) / processes.size
         optimizer.zero_grad()
         loss.backward()
-        squares_of_shards = sum_gradients(model, processes)
+        loss_of_all = loss.detach().clone()
+        squares_of_shards = sum_gradients(model, processes, [loss_of_all])
         others = {weight: weight.grad.square().sum() for weight in model.parameters() if weight.grad is not None}
         for weight in sharded:
             del others[weight]
         norms.append((torch.stack(list(others.values())).sum() + squares_of_shards).sqrt())
-        losses.append(processes.sum(loss.detach()))
+        losses.append(loss_of_all)
         loads.append(torch.cat([report.load.detach(), report.importance.detach(), report.tokens_per_expert]))
         optimizer.step()
     weights = {name: parameter.detach() for name, parameter in model.named_parameters()}

@@ -16,7 +16,7 @@ from outrageous.moe.routing import combine, gather
 from outrageous.parallel.crossing import Crossing
 from outrageous.parallel.numbered import NumberedPart
 from outrageous.parallel.processes import Processes
-from outrageous.parallel.reports import PartOfReport, placed, whole_report
+from outrageous.parallel.reports import PartOfReport, PendingReport, placed
 from outrageous.parallel.shards import Shard, cut_to_shard, take
 
 
@@ -33,11 +33,11 @@ class ReplicatedMoE(MoE):
         routing = self.gate(tokens)
         memory: KeptMemory | None = getattr(self.experts, "memory", None)
         load, none = routing.tokens_per_expert.to(routing.load.dtype), torch.zeros_like(routing.threshold_loss)
-        here = replace(routing, load=load, threshold_loss=none)  # as `whole_report` wants it
+        here = replace(routing, load=load, threshold_loss=none)  # as `PendingReport` wants it
         rows, report = self.experts(gather(tokens, routing.token, memory), here)
         secondary = PartOfReport(report, len(rows)) if isinstance(self.experts, Mixtures) else None
-        whole = whole_report(PartOfReport(routing.report(), len(tokens)), secondary, self.processes)
-        return combine(rows, routing.token, routing.weight, len(tokens), memory).view(x.shape), whole
+        whole = PendingReport(PartOfReport(routing.report(), len(tokens)), secondary, self.processes)
+        return combine(rows, routing.token, routing.weight, len(tokens), memory).view(x.shape), whole.result()
 
 
 class ShardedMoE(MoE):
@@ -70,9 +70,9 @@ class ShardedMoE(MoE):
             secondary = PartOfReport(placed(report, self.shard), len(rows))
         else:  # these do not ask for weights
             out, _ = self.experts(rows, crossing.routing(rows.new_ones(len(rows))))
-        whole = whole_report(PartOfReport(routing.report(), len(tokens)), secondary, self.processes)
+        whole = PendingReport(PartOfReport(routing.report(), len(tokens)), secondary, self.processes)
         y = combine(crossing.back(out), routing.token, routing.weight, len(tokens), memory)
-        return y.view(x.shape), whole
+        return y.view(x.shape), whole.result()
 
     def _numbers(self, routing: Routing) -> Tensor | None:
         """Of the rows' tokens. Nobody but secondary gates asks for them."""

@@ -1,5 +1,6 @@
 """The processes that train one model together, and what they tell each other."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +20,9 @@ class Processes:
     rank: int = 0
     size: int = 1
 
-    def sum(self, x: Tensor) -> Tensor:
-        """Over all processes, of the same shape everywhere; differentiable, where all make the same of the result, each
-        for its share of the loss: its gradient is then the same everywhere, and nobody need tell it."""
-        return x if self.size == 1 else _Sum.apply(x, self.size)
+    def start_sum(self, x: Tensor) -> "PendingSum":
+        """Over all processes, of the same shape everywhere; on its way while there is something else to do."""
+        return PendingSum(x, self.size)
 
     def any(self, marks: Tensor) -> Tensor:
         """marks [...] bool, whether any process has True in its place."""
@@ -34,11 +34,14 @@ class Processes:
 
     def totals(self, *numbers: float | Tensor) -> list[Any]:
         """Of each number its sum over all processes, in float64: exact for whole numbers."""
+        return self.start_totals(*numbers)()
+
+    def start_totals(self, *numbers: float | Tensor) -> Callable[[], list[Any]]:
+        """The same, on its way until it is asked for."""
         if self.size == 1:
-            return list(numbers)
-        tensor = torch.tensor(numbers, dtype=torch.float64, device=_device())
-        dist.all_reduce(tensor)
-        return tensor.tolist()
+            return lambda: list(numbers)
+        started = self.start_sum(torch.tensor(numbers, dtype=torch.float64, device=_device()))
+        return lambda: started.result().tolist()
 
     def exchange(self, rows: Tensor, send: list[int], receive: list[int]) -> Tensor:
         """rows [Σ send, ...], the first send[0] of them for process 0 and so on -> [Σ receive, ...], the first
@@ -61,18 +64,37 @@ def _device() -> torch.device:
     return torch.device("cuda" if dist.get_backend() == "nccl" else "cpu")
 
 
+class PendingSum:
+    """A sum that has been started, and that nobody waits for before its result is wanted."""
+
+    def __init__(self, x: Tensor, size: int) -> None:
+        self._x, self._size = x, size
+        if size > 1:
+            self._total = x.detach().clone(memory_format=torch.contiguous_format)
+            self._work = dist.all_reduce(self._total, async_op=True)
+
+    def result(self) -> Tensor:
+        """Differentiable, where all processes make the same of it, each for its share of the loss: its gradient is then
+        the same everywhere, and nobody need tell it."""
+        if self._size == 1:
+            return self._x
+        self._work.wait()
+        total: Tensor = _Sum.apply(self._x, self._total, self._size)
+        return total
+
+
 class _Sum(torch.autograd.Function):
+    """[...] x here and its total, as what x becomes."""
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, size: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, total: Tensor, size: int) -> Tensor:
         ctx.size = size
-        x = x.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(x)
-        return x
+        return total.view_as(total)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return grad * ctx.size, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return grad * ctx.size, None, None
 
 
 class _Exchange(torch.autograd.Function):

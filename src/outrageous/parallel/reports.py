@@ -1,4 +1,4 @@
-"""What MoE layers report of a whole batch, from what each process has to add: in one sum.
+"""What MoE layers report of a whole batch, from what each process has to add: in one sum, waited for at last.
 
 Axes: N experts; units are what a gate chooses among: experts, or groups of a hierarchy.
 """
@@ -28,29 +28,31 @@ class PartOfReport:
         return torch.cat([report.tokens_per_expert, report.importance, report.load, threshold_loss, num_rows])
 
 
-def whole_report(primary: PartOfReport, secondary: PartOfReport | None, processes: Processes) -> MoEReport:
-    """The report of the rows of all processes.
+class PendingReport:
+    """The report of the rows of all processes, on its way."""
 
-    Args:
-        primary: of the tokens here, among all units.
-        secondary: of mixtures, of the rows that they have here, among all experts; weights are those of the hierarchy,
-            but for load a group has as much as it has rows here.
-    """
-    parts = [part for part in (primary, secondary) if part is not None]
-    sums = processes.sum(torch.cat([part.flat() for part in parts]))
-    units, *rest = [
-        _unflatten(flat, part.report.load.dtype)
-        for flat, part in zip(sums.split([3 * len(part.report.load) + 2 for part in parts]), parts, strict=True)
-    ]
-    if not rest:
-        return units
-    (experts,) = rest
-    per_row = experts.load.view(len(units.load), -1) / units.tokens_per_expert.clamp_min(1).unsqueeze(1)
-    return replace(
-        experts,
-        load=(units.load.unsqueeze(1) * per_row).flatten(),  # Eq. 14
-        threshold_loss=units.threshold_loss + experts.threshold_loss,
-    )
+    def __init__(self, primary: PartOfReport, secondary: PartOfReport | None, processes: Processes) -> None:
+        """
+        Args:
+            primary: of the tokens here, among all units.
+            secondary: of mixtures, of the rows that they have here, among all experts; weights are those of the
+                hierarchy, but for load a group has as much as it has rows here.
+        """
+        self._parts = [part for part in (primary, secondary) if part is not None]
+        self._sum = processes.start_sum(torch.cat([part.flat() for part in self._parts]))
+
+    def result(self) -> MoEReport:
+        sums = self._sum.result().split([3 * len(part.report.load) + 2 for part in self._parts])
+        units, *rest = [_unflatten(flat, part.report.load.dtype) for flat, part in zip(sums, self._parts, strict=True)]
+        if not rest:
+            return units
+        (experts,) = rest
+        per_row = experts.load.view(len(units.load), -1) / units.tokens_per_expert.clamp_min(1).unsqueeze(1)
+        return replace(
+            experts,
+            load=(units.load.unsqueeze(1) * per_row).flatten(),  # Eq. 14
+            threshold_loss=units.threshold_loss + experts.threshold_loss,
+        )
 
 
 def _unflatten(flat: Tensor, dtype: torch.dtype) -> MoEReport:

@@ -1,5 +1,7 @@
 """Spreads a model over processes, in one place to read."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -39,10 +41,13 @@ def shards_of(model: nn.Module) -> dict[str, Shard]:
     }
 
 
-def sum_gradients(model: nn.Module, processes: Processes) -> Tensor:
+def sum_gradients(model: nn.Module, processes: Processes, others: Sequence[Tensor] = ()) -> Tensor:
     """After each process's backward pass, of its share of a batch: from then on gradients are those of the batch. Those
     of experts that are on one process alone are so already; returns the sum of their squares, over all processes. A
-    parameter without a gradient on some process counts as zeros there."""
+    parameter without a gradient on some process counts as zeros there.
+
+    others: what else is to be summed in place, in the same call if it is of the gradients' dtype.
+    """
     shards = shards_of(model)
     parameters = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     of_experts = [weight.grad for name, weight in parameters.items() if name in shards and weight.grad is not None]
@@ -50,7 +55,7 @@ def sum_gradients(model: nn.Module, processes: Processes) -> Tensor:
     if processes.size == 1:
         return squares
     tables = {module.weight for module in model.modules() if isinstance(module, nn.Embedding | VocabularySoftmax)}
-    everywhere = [squares] if of_experts else []
+    everywhere = [*others, squares] if of_experts else [*others]
     in_tables: list[Tensor] = []
     for name, weight in parameters.items():
         if name not in shards:

@@ -66,8 +66,8 @@ def predict_traffic(
     away = 1 - 1 / num_processes  # of everything, as far as it is elsewhere
     rows = others = 0.0
     mixtures = [layer for layer in model.layers if isinstance(layer, MoE)]
-    # The loss, words of the batch and of each MoE.
-    summed, exchanges, sums = LONG * (2 + len(mixtures)), 0, 1
+    # Words of the batch and of each MoE.
+    summed, exchanges, sums = LONG * (1 + len(mixtures)), 0, 1
     for moe in mixtures:
         units: int = moe.gate.num_experts  # type: ignore[assignment]
         k: int = moe.gate.k  # type: ignore[assignment]
@@ -92,12 +92,12 @@ def _summed_of_gradients(model: LanguageModel, num_used: tuple[float, float]) ->
     tables = (model.embedding.weight, model.softmax.weight)
     of_experts = {weight for layer in model.layers if isinstance(layer, MoE) for weight in layer.experts.parameters()}
     pieces = [weight for weight in model.parameters() if weight not in {*of_experts, *tables}]
-    squares_of_experts = [torch.zeros(())] if of_experts else []
+    word_loss, squares_of_experts = torch.zeros(()), [torch.zeros(())] if of_experts else []
     used = [
         table[: round(number)] if are_sent_alone(number, len(table)) else table
         for table, number in zip(tables, num_used, strict=True)
     ]
-    return [*squares_of_experts, *pieces, *used]
+    return [word_loss, *squares_of_experts, *pieces, *used]
 
 
 def expected_rows(model: LanguageModel, words_per_batch: int) -> tuple[float, float]:

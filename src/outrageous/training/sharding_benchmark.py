@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from outrageous.config import RunConfig
 from outrageous.data.corpus import Corpus, prepare_corpus
-from outrageous.parallel.processes import Processes
+from outrageous.parallel.processes import PendingSum, Processes
 from outrageous.training.benchmark import Stepper, batches_forever
 from outrageous.training.libraries import set_up_cpu
 from outrageous.training.local_processes import in_processes
@@ -112,17 +112,19 @@ class _Team:
 
 @contextmanager
 def _timing() -> Iterator[list[float]]:
-    """Seconds of each exchange and sum within."""
+    """Seconds of each exchange and sum within, and of waiting for sums that were started before."""
     seconds: list[float] = []
 
     def timed(call: Any) -> Any:
-        def wrapped(*arguments: Any) -> None:
+        def wrapped(*arguments: Any, **options: Any) -> Any:
             start = time.perf_counter()
-            call(*arguments)
+            result = call(*arguments, **options)
             seconds.append(time.perf_counter() - start)
+            return result
 
         return wrapped
 
     names = ("all_reduce", "all_to_all_single")
-    with mock.patch.multiple(dist, **{name: timed(getattr(dist, name)) for name in names}):
+    waiting = mock.patch.object(PendingSum, "result", timed(PendingSum.result))
+    with waiting, mock.patch.multiple(dist, **{name: timed(getattr(dist, name)) for name in names}):
         yield seconds

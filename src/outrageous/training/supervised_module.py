@@ -49,6 +49,7 @@ class SupervisedModule(StampedModule):
         # step before.
         self.grad_norm = self.learning_rate = float("nan")
         self._norms = NormWatch()
+        self._word_loss = torch.zeros(())
 
     @abstractmethod
     def hidden(self, batch: AnyBatch) -> tuple[Tensor, list[MoEReport]]:
@@ -82,20 +83,21 @@ class SupervisedModule(StampedModule):
         torch.manual_seed(_step_seed(self.seed, self.global_step))
 
     def training_step(self, batch: AnyBatch, batch_idx: int) -> dict[str, Any]:
-        """This process's share of the loss; and of the whole batch, what is logged."""
+        """This process's share of the loss; and of the whole batch, what is logged. No process waits for another but
+        for the rows of its experts."""
+        totals = self.processes.start_totals(batch.num_tokens, *self.tokens_of_moes(batch))
         with at_hand(self._part(batch)):
             hidden, reports = self.hidden(batch)
         sum_of_losses = self.sum_of_word_losses(hidden, batch.predicted)
-        total_loss, num_words, *tokens_of_moes = self.processes.totals(
-            sum_of_losses.detach(), batch.num_tokens, *self.tokens_of_moes(batch)
-        )
+        num_words, *tokens_of_moes = totals()
+        self._word_loss = sum_of_losses.detach() / num_words
         w_importance, w_load = self.balance.w_importance, self.balance.w_load
         balance_loss = sum((balancing_loss(report, w_importance, w_load) for report in reports), torch.zeros(()))
         threshold_loss = sum((report.threshold_loss for report in reports), torch.zeros(()))  # moves thresholds alone
         return {
             # Reports are of the whole batch, on every process: its share of what they cost.
             "loss": sum_of_losses / num_words + (balance_loss + threshold_loss) / self.processes.size,
-            "word_loss": torch.as_tensor(total_loss / num_words),
+            "word_loss": self._word_loss,  # of the words here, until gradients are summed
             "balance_loss": balance_loss.detach(),
             "num_words": round(num_words),
             **self._use_of_experts(reports, tokens_of_moes),
@@ -120,8 +122,9 @@ class SupervisedModule(StampedModule):
             scale_to_norm(gradients, self.optim.max_grad_norm, norm)
 
     def gradients_and_norm(self) -> tuple[list[Tensor], Tensor]:
-        """Of the whole batch: gradients here, and the norm of all; to be called once after a backward pass."""
-        squares_of_experts = sum_gradients(self, self.processes)
+        """Of the whole batch: gradients here, and the norm of all; to be called once after a backward pass. The step's
+        `word_loss` is from then on that of the whole batch."""
+        squares_of_experts = sum_gradients(self, self.processes, [self._word_loss])
         shards = shards_of(self)
         everywhere = gradients_of(weight for name, weight in self.named_parameters() if name not in shards)
         here_only = gradients_of(weight for name, weight in self.named_parameters() if name in shards)

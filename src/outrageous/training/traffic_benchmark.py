@@ -94,10 +94,10 @@ def _counting(rank: int) -> Iterator[Count]:
     count = Count()
     all_reduce, all_to_all_single = dist.all_reduce, dist.all_to_all_single
 
-    def counted_sum(tensor: Tensor, *op: Any) -> None:
+    def counted_sum(tensor: Tensor, *op: Any, **options: Any) -> Any:
         count.sums += 1
         count.summed += tensor.nbytes
-        all_reduce(tensor, *op)
+        return all_reduce(tensor, *op, **options)
 
     def counted_exchange(output: Tensor, rows: Tensor, receive: list[int], send: list[int]) -> None:
         count.exchanges += 1
