@@ -44,13 +44,16 @@ bench: $(READY) ## measure one MoE layer beside other packages', and against the
 	.venv/bin/python -m outrageous.commands.bench layer --save
 	.venv/bin/python -m outrageous.commands.bench cost --save
 
-bench-gpu: $(READY) ## on a machine with a CUDA GPU: its tests, then all that docs/one_gpu.md would have measured
-	.venv/bin/python -m pytest -m cuda
-	$(BENCH) agreement --save
-	$(BENCH) fit scale=paper --save
-	$(BENCH) step experiment=$(TABLE_7) $(PAPER) --rounds 1 --save
-	$(BENCH) step experiment=lm/moe_34m,lm/moe_143m $(PAPER) savings=appendix_d --rounds 1 --save
-	$(BENCH) vocabulary tokens=300000 --rounds 1 --save
+bench-gpu: $(READY) ## on a machine with a CUDA GPU: its tests, then, whatever fails, all that docs/one_gpu.md would have measured
+	@.venv/bin/python -c 'import sys, torch; torch.cuda.is_available() or sys.exit("there is no CUDA device here: nothing is measured")'
+	@trap 'exit 130' INT; set -x; failed=0; \
+	.venv/bin/python -m pytest -m cuda || failed=1; \
+	$(BENCH) agreement --save || failed=1; \
+	$(BENCH) fit scale=paper --save || failed=1; \
+	$(BENCH) step experiment=$(TABLE_7) $(PAPER) --rounds 1 --save || failed=1; \
+	$(BENCH) step experiment=lm/moe_34m,lm/moe_143m $(PAPER) savings=appendix_d --rounds 1 --save || failed=1; \
+	$(BENCH) vocabulary tokens=300000 --rounds 1 --save || failed=1; \
+	exit $$failed
 
 test: $(READY) ## run the tests (all but the slow ones)
 	.venv/bin/python -m pytest

@@ -55,6 +55,14 @@ def trainer(tmp_path: Path) -> pl.Trainer:
     )
 
 
+def test_a_step_begins_without_the_gradients_of_the_step_before(build: Build, batch: Batch) -> None:
+    module = build()
+    module.training_step(batch, 0)["loss"].backward()
+    assert any(weight.grad is not None for weight in module.parameters())
+    module.on_train_batch_start(batch, 1)
+    assert all(weight.grad is None for weight in module.parameters())
+
+
 def test_initial_weights_depend_on_the_seed_alone(build: Build) -> None:
     first = build().state_dict()
     torch.rand(5)

@@ -29,19 +29,25 @@ def bench_batching(content: dict[str, Any], arguments: argparse.Namespace, setti
 
 
 def bench_step(content: dict[str, Any], arguments: argparse.Namespace, settings: list[str]) -> dict[str, bytes]:
-    """Whole training steps, alternately."""
+    """Whole training steps, alternately; what has been measured is saved where a later turn ends the process."""
     from outrageous.data.corpus import prepare_corpus
     from outrageous.results.step_table import step_markdown
+    from outrageous.training.settings import check_device
     from outrageous.training.step_benchmark import measure_steps
 
     configs = _configs(arguments.scale, settings)
+    for config in configs:
+        check_device(config.trainer)
     prepare_corpus(configs[0].data, Path(configs[0].paths.corpora))  # once, before several look for it
-    content["figures"] = measure_steps(configs, arguments.rounds, arguments.threads)
-    text = step_markdown(content)
-    print(text, end="")
     savings = [setting.removeprefix("savings=") for setting in settings if setting.startswith("savings=")]
     name = "_".join(["step", arguments.scale, *savings])
-    return {f"{name}.json": as_json(content), f"{name}.md": text.encode()}
+    files: dict[str, bytes] = {}
+    for content["figures"] in measure_steps(configs, arguments.rounds, arguments.threads):
+        files = {f"{name}.json": as_json(content), f"{name}.md": step_markdown(content).encode()}
+        if arguments.save:
+            save(files)
+    print(step_markdown(content), end="")
+    return files
 
 
 def bench_fit(content: dict[str, Any], arguments: argparse.Namespace, settings: list[str]) -> dict[str, bytes]:

@@ -61,15 +61,19 @@ class LSTM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [B, L, D] -> [B, L, D]. Padding must stand at the end of a sentence, where it cannot reach any word."""
-        out: Tensor = self.projection(self._run(x))
+        out: Tensor = self.projection(self._run(x)[0])
         return out
 
-    def _run(self, x: Tensor) -> Tensor:
+    def _run(self, x: Tensor, *state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Without the projection that does not recur. Under autocast in its dtype, where this build of PyTorch can."""
-        if is_autocast(x) and not _autocasts(x.device.type, self.lstm.proj_size > 0):
-            with without_autocast(x):
-                return self.lstm(x.float())[0]
-        return self.lstm(x)[0]
+        if not is_autocast(x):
+            out, after = self.lstm(x, state or None)
+            return out, *after
+        dtype = torch.get_autocast_dtype(x.device.type)
+        with without_autocast(x):
+            if not _has(dtype, x.device.type, self.lstm.proj_size > 0):
+                dtype = torch.float32
+            return _in_dtype(dtype, self.lstm, x, *state)
 
     def start(self, num_rows: int) -> LSTMState:
         """The state of zeros from which every sentence starts, of R sentences."""
@@ -78,17 +82,34 @@ class LSTM(nn.Module):
 
     def step(self, x: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
         """One word of each of R sentences: x [R, D] -> [R, D], and the state after it."""
-        out, (output, cell) = self.lstm(x.unsqueeze(1), (state.output.unsqueeze(0), state.cell.unsqueeze(0)))
+        out, output, cell = self._run(x.unsqueeze(1), state.output.unsqueeze(0), state.cell.unsqueeze(0))
         return self.projection(out.squeeze(1)), LSTMState(output.squeeze(0), cell.squeeze(0))
 
 
+def _in_dtype(dtype: torch.dtype, lstm: nn.LSTM, x: Tensor, *state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """As lstm(x, state), one layer with its batch first, computed in another dtype; gradients come in the tensors' own.
+
+    Autocast itself has cuDNN compute in float16 whatever its dtype is, and there gradients of a mean over some hundred
+    thousand words are too small to be told from zero.
+    """
+    weights = [weight.to(dtype) for weight in lstm.parameters()]
+    if not state:
+        state = x.new_zeros(1, len(x), weights[1].shape[1]), x.new_zeros(1, len(x), lstm.hidden_size)
+    start = [each.to(dtype) for each in state]
+    return torch.lstm(x.to(dtype), start, weights, True, 1, 0.0, lstm.training, False, True)
+
+
 @functools.cache
-def _autocasts(device: str, projected: bool) -> bool:
-    """Whether LSTMs run under the autocast that is on, tried on a small one. Says on stderr, once, if they do not."""
+def _has(dtype: torch.dtype, device: str, projected: bool) -> bool:
+    """Whether this build of PyTorch has LSTMs in it, tried on a small one. Says on stderr, once, if it has none."""
     try:  # forward and backward, also where an evaluation asks first
         with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
             lstm = nn.LSTM(8, 16, batch_first=True, proj_size=8 if projected else 0).to(device)
-            lstm(torch.zeros(1, 1, 8, device=device))[0].sum().backward()
+            out = _in_dtype(dtype, lstm, torch.zeros(1, 1, 8, device=device))[0]
+            out.sum().backward()
+        # Where cuDNN does not take it, PyTorch goes word by word by itself, which is far slower than float32 in cuDNN.
+        if device == "cuda" and "Rnn" not in str(out.grad_fn):
+            raise RuntimeError(f"this cuDNN, {torch.backends.cudnn.version()}, does not take {dtype}")
     except RuntimeError as error:
         reason = str(error).strip().split("\n")[0]
         warnings.warn(f"LSTMs are computed in float32: {device} here has none in less ({reason})", stacklevel=2)

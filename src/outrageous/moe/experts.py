@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from outrageous.moe.device import on_gpu
 from outrageous.moe.factors import factors_of
 from outrageous.moe.feed_forward import feed_forward
-from outrageous.moe.grouped import grouped_linear
+from outrageous.moe.grouped import GroupSizes, grouped_linear
 from outrageous.moe.kept import draw, kept
 from outrageous.moe.memory import KeptMemory
 from outrageous.moe.routing import MoEReport, Routing
@@ -79,21 +79,21 @@ class FeedForwardExperts(nn.Module):
     def _on_gpu(self, rows: Tensor, routing: Routing) -> Tensor:
         if any(factors_of(weight) is not None for weight in self.weights):
             raise ValueError("factors of gradients are collected on a CPU only: use an optimizer that takes gradients")
+        sizes = GroupSizes(routing.tokens_per_expert, len(rows))
         if self.recompute:
             # Nothing is drawn at random, and to keep a GPU's generator as it is would be to wait for it.
-            inputs = (rows, routing.tokens_per_expert, *self.weights)
-            return checkpoint(_layers, *inputs, use_reentrant=False, preserve_rng_state=False)
-        return _layers(rows, routing.tokens_per_expert, *self.weights)
+            return checkpoint(_layers, rows, sizes, *self.weights, use_reentrant=False, preserve_rng_state=False)
+        return _layers(rows, sizes, *self.weights)
 
     def extra_repr(self) -> str:
         return f"num_experts={self.num_experts}, d_model={self.d_model}, d_hidden={self.d_hidden}"
 
 
-def _layers(rows: Tensor, tokens_per_expert: Tensor, *weights: Tensor) -> Tensor:
+def _layers(rows: Tensor, sizes: GroupSizes, *weights: Tensor) -> Tensor:
     """rows [S, D] -> [S, D], as a GPU computes it: layer by layer, all experts at once."""
     for weight in weights[:-1]:
-        rows = _ReLU.apply(grouped_linear(rows, weight, tokens_per_expert))
-    return grouped_linear(rows, weights[-1], tokens_per_expert)
+        rows = _ReLU.apply(grouped_linear(rows, weight, sizes))
+    return grouped_linear(rows, weights[-1], sizes)
 
 
 class _ReLU(torch.autograd.Function):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from outrageous.moe.device import on_gpu
-from outrageous.moe.grouped import group_of_row, grouped_linear, tiled_linear, without_autocast
+from outrageous.moe.grouped import GroupSizes, group_of_row, grouped_linear, tiled_linear, without_autocast
 from outrageous.moe.memory import KeptMemory
 from outrageous.moe.noisy_top_k import noisy_top_k
 from outrageous.moe.routing import Routing, route
@@ -109,7 +109,7 @@ def grouped_logits(rows: Tensor, weight: Tensor, tokens_per_group: Tensor, memor
         if on_gpu(rows):
             rows_per_tile = min(MOST_ROWS_PER_TILE, 1 + len(rows) // (TILES_PER_GROUP * len(weight)))
             return tiled_linear(rows, weight, tokens_per_group, rows_per_tile)
-        return grouped_linear(rows, weight, tokens_per_group, memory)
+        return grouped_linear(rows, weight, GroupSizes(tokens_per_group, len(rows)), memory)
 
 
 def check_sizes(k: int | None = None, **sizes: int) -> None:

@@ -1,6 +1,7 @@
 """Products of rows sorted by group with one matrix for each group."""
 
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -14,22 +15,54 @@ from outrageous.moe.part import part_at_hand
 
 # Where rows must start for torch.nn.functional.grouped_mm, in multiples of so many bytes.
 GROUPED_MM_ALIGNMENT = 16
+# How many groups it takes at once on a GPU: fewer than the 1,024 threads of a block, each of which prepares one.
+MOST_GROUPS = 1023
 
 
-def grouped_linear(rows: Tensor, weight: Tensor, rows_per_group: Tensor, memory: KeptMemory | None = None) -> Tensor:
-    """rows [S, in], the first rows_per_group[0] of them for group 0 and so on, weight [N, out, in] -> [S, out].
+class GroupSizes:
+    """Numbers of rows of N groups, which the device knows. What the host must know of them it asks for where that is
+    needed, and once, however many products follow.
+
+    Attributes:
+        rows_per_group: [N] int64.
+        runs: the same, cut into as few and as even runs of groups as `grouped_mm` can take.
+    """
+
+    def __init__(self, rows_per_group: Tensor, num_rows: int) -> None:
+        """num_rows: the sum of rows_per_group."""
+        self.rows_per_group, self.num_rows = rows_per_group, num_rows
+        self.runs = rows_per_group.tensor_split(-(-len(rows_per_group) // MOST_GROUPS))
+
+    @cached_property
+    def counts(self) -> list[int]:
+        """Of each group. A GPU is waited for."""
+        return part_at_hand().counts(self.rows_per_group, self.num_rows)
+
+    @cached_property
+    def counts_of_runs(self) -> list[int]:
+        """Of all groups of each run. A GPU is waited for."""
+        return part_at_hand().counts(torch.stack([run.sum() for run in self.runs]), self.num_rows)
+
+
+def grouped_linear(rows: Tensor, weight: Tensor, sizes: GroupSizes, memory: KeptMemory | None = None) -> Tensor:
+    """rows [S, in], the first of them for group 0 and so on, weight [N, out, in] -> [S, out].
 
     memory: where the gradient of rows is put, if there is one.
     """
     rows, weight = same_dtype(rows, weight)
     if on_gpu(rows) and rows.dtype == torch.bfloat16 and len(rows):
-        return grouped_mm(rows, weight, rows_per_group)
+        return grouped_mm(rows, weight, sizes)
     # In other dtypes PyTorch has no kernel for a GPU either, and goes from group to group, which it is waited for.
-    return _GroupedLinear.apply(rows, weight, part_at_hand().counts(rows_per_group, len(rows)), memory)
+    return _GroupedLinear.apply(rows, weight, sizes.counts, memory)
 
 
-def grouped_mm(rows: Tensor, weight: Tensor, rows_per_group: Tensor) -> Tensor:
-    """As `grouped_linear`, by PyTorch's kernel for GPUs: numbers of rows stay on the device, which is never waited for.
+def grouped_mm(rows: Tensor, weight: Tensor, sizes: GroupSizes) -> Tensor:
+    """As `grouped_linear`, by PyTorch's kernel for GPUs: numbers of rows stay on the device, which is not waited for
+    up to MOST_GROUPS groups.
+
+    More are multiplied run after run, and where a run's rows begin the host must know: it waits, once for all products
+    with the same sizes. Without waiting, the rows before a run would have to be a group of its product, and be
+    multiplied for nothing.
 
     The kernel wants aligned rows, so widths are filled up with zeros; groups may have any number of rows.
     """
@@ -38,8 +71,10 @@ def grouped_mm(rows: Tensor, weight: Tensor, rows_per_group: Tensor) -> Tensor:
     fill_in, fill_out = -num_in % multiple, -num_out % multiple
     if fill_in or fill_out:
         rows, weight = F.pad(rows, (0, fill_in)), F.pad(weight, (0, fill_in, 0, fill_out))
-    ends = rows_per_group.cumsum(0, dtype=torch.int32)
-    return F.grouped_mm(rows, weight.mT, offs=ends)[:, :num_out]
+    ends = [run.cumsum(0, dtype=torch.int32) for run in sizes.runs]
+    if len(ends) == 1:
+        return F.grouped_mm(rows, weight.mT, offs=ends[0])[:, :num_out]
+    return _GroupedRuns.apply(rows, weight, sizes.counts_of_runs, ends)[:, :num_out]
 
 
 def tiled_linear(rows: Tensor, weight: Tensor, rows_per_group: Tensor, rows_per_tile: int) -> Tensor:
@@ -92,6 +127,41 @@ class _GroupedLinear(torch.autograd.Function):
         for x, dy, dx, w, dw in zip(*parts, weight.unbind(0), grad_weight.unbind(0), strict=True):
             torch.mm(dy, w, out=dx)
             torch.mm(dy.t(), x, out=dw)  # zeros for an expert without rows
+        return grad_rows, grad_weight, None, None
+
+
+class _GroupedRuns(torch.autograd.Function):
+    """rows [S, in], weight [N, out, in], of each run of groups how many rows it has and where each group's end among
+    them -> [S, out].
+
+    Each run's product is copied into its place in one result, forward and backward: left to autograd, all runs'
+    gradients of weights would be there twice, side by side and joined.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, weight: Tensor, counts: list[int], ends: list[Tensor]) -> Tensor:
+        ctx.save_for_backward(rows, weight)
+        ctx.counts, ctx.ends = counts, ends
+        out = rows.new_empty(len(rows), weight.shape[1])
+        weights = weight.tensor_split(len(counts))
+        for x, w, y, offs in zip(rows.split(counts), weights, out.split(counts), ends, strict=True):
+            if len(x):
+                y.copy_(F.grouped_mm(x, w.mT, offs=offs))
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        rows, weight = ctx.saved_tensors
+        grad_rows, grad_weight = torch.empty_like(rows), torch.empty_like(weight)
+        parts = [tensor.split(ctx.counts) for tensor in (rows, grad_out.contiguous(), grad_rows)]
+        weights = [tensor.tensor_split(len(ctx.counts)) for tensor in (weight, grad_weight)]
+        for x, dy, dx, w, dw, offs in zip(*parts, *weights, ctx.ends, strict=True):
+            if len(x):
+                dx.copy_(F.grouped_mm(dy, w, offs=offs))
+                dw.copy_(F.grouped_mm(dy.mT, x, offs=offs))
+            else:
+                dw.zero_()
         return grad_rows, grad_weight, None, None
 
 

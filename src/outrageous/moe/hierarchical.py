@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
+from outrageous.moe.grouped import same_dtype
 from outrageous.moe.memory import KeptMemory
 from outrageous.moe.part import at_hand, part_at_hand
 from outrageous.moe.routing import MoEReport, Routing, combine, gather
@@ -40,7 +41,8 @@ class Mixtures(nn.Module):
         with at_hand(part_at_hand().rows(routing.token, routing.expert)):
             secondary = self.gates(rows, routing.tokens_per_expert, self.memory)
         memory: KeptMemory | None = getattr(self.experts, "memory", None)
-        out, report = self.experts(gather(rows, secondary.token, memory), nested(routing, secondary))
+        (to_experts,) = same_dtype(rows)  # in the dtype in which they compute
+        out, report = self.experts(gather(to_experts, secondary.token, memory), nested(routing, secondary))
         out = combine(out, secondary.token, secondary.weight, len(rows), memory)  # Eq. 12's inner sum
         return out, report
 

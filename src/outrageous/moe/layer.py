@@ -2,6 +2,8 @@
 
 from torch import Tensor, nn
 
+from outrageous.moe.grouped import same_dtype
+from outrageous.moe.hierarchical import Mixtures
 from outrageous.moe.memory import KeptMemory
 from outrageous.moe.routing import MoEReport, combine, gather
 
@@ -32,5 +34,7 @@ class MoE(nn.Module):
         tokens = x.reshape(-1, x.shape[-1])  # [T, D]
         routing = self.gate(tokens)
         memory: KeptMemory | None = getattr(self.experts, "memory", None)
-        rows, report = self.experts(gather(tokens, routing.token, memory), routing)  # [S, D], E_i(x)
+        # In the dtype in which experts compute, before there are k rows of each; secondary gates want all digits.
+        to_experts = tokens if isinstance(self.experts, Mixtures) else same_dtype(tokens)[0]
+        rows, report = self.experts(gather(to_experts, routing.token, memory), routing)  # [S, D], E_i(x)
         return combine(rows, routing.token, routing.weight, len(tokens), memory).view(x.shape), report  # Eq. 1

@@ -6,9 +6,18 @@ from outrageous.results.layer_tables import markdown_table, origin
 
 
 def step_markdown(content: dict[str, Any]) -> str:
-    """The saved content of `bench step` -> a row for each model, and where its time goes."""
+    """The saved content of `bench step` -> a row for each model, and where its time goes; and a line for each that did
+    not run."""
     figures = content["figures"]
-    first = figures["rows"][0]
+    failed = [f"- {row['experiment']}: {row['reason']}" for row in figures["rows"] if "reason" in row]
+    measured = [row for row in figures["rows"] if "reason" not in row]
+    tables = _tables(figures, measured) if measured else []
+    did_not_run = ["Did not run:", "\n".join(failed)] if failed else []
+    return "\n\n".join(["# Speed of training steps", origin(content), *tables, *did_not_run]) + "\n"
+
+
+def _tables(figures: dict[str, Any], measured: list[dict[str, Any]]) -> list[str]:
+    first = measured[0]
     speeds = [
         (
             row["experiment"],
@@ -22,7 +31,7 @@ def step_markdown(content: dict[str, Any]) -> str:
             f"{row['peak'] / 1e9:,.2f}",
             f"{row['predicted_peak'] / 1e9:,.2f}" if row.get("predicted_peak") else "-",
         )
-        for row in figures["rows"]
+        for row in measured
     ]
     headings = [
         "model",
@@ -41,7 +50,7 @@ def step_markdown(content: dict[str, Any]) -> str:
             row["experiment"],
             *(f"{1000 * share * row['seconds']:,.1f} ({share:.0%})" for share in row["parts"].values()),
         )
-        for row in figures["rows"]
+        for row in measured
     ]
     setting = (
         f"Batches of {first['words_per_batch']:,} words, {first['precision']}. Whole steps, from fetching the batch to "
@@ -55,5 +64,9 @@ def step_markdown(content: dict[str, Any]) -> str:
         "Milliseconds, and share of the step: shares by the profiler, from one further step of each process. What the "
         "backward pass does is counted with the part of the forward pass that it belongs to."
     )
-    tables = [markdown_table(headings, speeds), of_parts, markdown_table(["model", *first["parts"]], parts)]
-    return "\n\n".join(["# Speed of training steps", origin(content), setting, *tables]) + "\n"
+    return [
+        setting,
+        markdown_table(headings, speeds),
+        of_parts,
+        markdown_table(["model", *first["parts"]], parts),
+    ]

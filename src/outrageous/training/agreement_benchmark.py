@@ -1,6 +1,8 @@
 """Whether training with `trainer=gpu` ends where training on a CPU in float32 does."""
 
 import statistics
+from dataclasses import replace
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from tqdm import tqdm
@@ -11,11 +13,13 @@ from outrageous.training.run import run
 
 def measure_agreement(ways: dict[str, list[RunConfig]]) -> dict[str, Any]:
     """ways: name to one configuration for each seed -> a row of each: the lowest dev perplexities, by seed, and
-    words/s. Runs that are finished are not repeated. Raises UserError as `run`."""
+    words/s. All are trained here and now, in a folder that is deleted afterwards: a finished run may be of another
+    commit. Raises UserError as `run`."""
     configs = [(way, config) for way, of_way in ways.items() for config in of_way]
     records: dict[str, list[Any]] = {way: [] for way in ways}
-    for way, config in tqdm(configs, "runs", disable=None):
-        records[way].append(run(config, row=None)[0])
+    with TemporaryDirectory(prefix="outrageous_agreement_") as folder:
+        for way, config in tqdm(configs, "runs", disable=None):
+            records[way].append(run(replace(config, paths=replace(config.paths, runs=folder)), row=None)[0])
     rows = [
         {
             "way": way,

@@ -9,9 +9,9 @@ import torch
 from outrageous.config import AnyRunConfig
 from outrageous.data.batching import Batch, BudgetBatchSampler, make_loader
 from outrageous.data.corpus import Corpus
-from outrageous.errors import UserError
 from outrageous.parallel.processes import Processes
 from outrageous.parallel.spread import spread
+from outrageous.training.settings import check_device
 from outrageous.training.step_parts import DATA, OPTIMIZER, label
 from outrageous.training.supervised_module import AnyBatch, SupervisedModule
 from outrageous.training.tasks import build_module
@@ -43,10 +43,9 @@ class Stepper:
         Raises:
             UserError: there is no such device.
         """
-        there, accelerator = torch.cuda.is_available(), config.trainer.accelerator
-        if accelerator in ("cuda", "gpu") and not there:
-            raise UserError(f"trainer.accelerator={accelerator}: there is no CUDA device here")
-        self.device = torch.device("cuda" if there and accelerator != "cpu" else "cpu")
+        check_device(config.trainer)
+        on_gpu = torch.cuda.is_available() and config.trainer.accelerator != "cpu"
+        self.device = torch.device("cuda" if on_gpu else "cpu")
         self.dtype = torch.bfloat16 if config.trainer.precision == "bf16-mixed" else torch.float32
         with self.device:  # where billions of weights are drawn in no time; others than a run's, on a GPU
             self.module: SupervisedModule = build_module(config, vocabulary_size, origin={}).to(self.device)
@@ -68,9 +67,9 @@ class Stepper:
         """Leaves gradients. Does not wait for a GPU."""
         with label(DATA):
             batch = batch.to(self.device, non_blocking=True)
+        self.optimizer.zero_grad()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype is torch.bfloat16):
             loss = self.module.training_step(batch, 0)["loss"]
-        self.optimizer.zero_grad()
         loss.backward()
 
     def update(self) -> None:

@@ -5,7 +5,7 @@ import gc
 import statistics
 import sys
 from contextlib import ExitStack, suppress
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from outrageous.errors import UserError
 from outrageous.moe.device import as_on_gpu
 from outrageous.moe.part import at_hand
 from outrageous.training.benchmark import Stepper
+from outrageous.training.device_memory import reason_of
 from outrageous.training.imagined import GpuPart, imagine_lstms
 from outrageous.training.libraries import set_up_cpu
 from outrageous.training.own_process import in_own_process
@@ -23,12 +24,14 @@ from outrageous.training.predicted_memory import LENGTH, batch_of, predict_memor
 from outrageous.training.supervised_module import AnyBatch
 
 NUM_STEPS = {"cuda": 20, "cpu": 3}
+LENGTHS = {"cuda": (LENGTH, 9, 40, 18, 61), "cpu": (LENGTH,)}  # of sentences: fragments come from batches that differ
 M_MMAP_THRESHOLD = -3  # of glibc's mallopt: from how many bytes memory goes back to the system when it is freed
 
 
 def measure_fit(config: AnyRunConfig, vocabulary_size: int, num_threads: int) -> dict[str, Any]:
-    """Peak bytes of some steps, None where they do not fit, and median seconds of one, in a process of its own; and the
-    predicted peak. Batches are of sentences of LENGTH words drawn evenly, and have no padding.
+    """Peak bytes of some steps, and of a GPU those that PyTorch reserved for them, and median seconds of one, in a
+    process of its own; or the reason why they did not end; and the predicted peak. Batches are of words drawn evenly
+    and have no padding; on a GPU sentences are of other lengths in each step.
 
     Without a GPU, the operations that a GPU would do are done on the CPU, but for LSTMs, which take the predicted
     memory and compute nothing; the peak is then what the process grew by.
@@ -36,30 +39,38 @@ def measure_fit(config: AnyRunConfig, vocabulary_size: int, num_threads: int) ->
     Raises UserError if the device is not there.
     """
     predicted = predict_memory(config, vocabulary_size)
-    peak, seconds = in_own_process(_turn, config, vocabulary_size, num_threads)
+    turn = in_own_process(_turn, config, vocabulary_size, num_threads)
     return {
         "experiment": config.name,
         "precision": config.trainer.precision,
         "words_per_batch": config.trainer.words_per_batch,
         "predicted": predicted.peak,
-        "peak": peak,
-        "seconds": seconds,
+        **(asdict(turn) if isinstance(turn, Turn) else {"reason": turn}),
     }
 
 
-def _turn(config: AnyRunConfig, vocabulary_size: int, num_threads: int) -> tuple[int | None, float | None]:
+@dataclass(frozen=True)
+class Turn:
+    """One process: bytes at a time, bytes that a GPU's allocator had taken for them, and seconds of a step."""
+
+    peak: int
+    reserved: int | None
+    seconds: float
+
+
+def _turn(config: AnyRunConfig, vocabulary_size: int, num_threads: int) -> Turn | str:
     set_up_cpu(num_threads)
     words = config.trainer.words_per_batch
     if config.trainer.accelerator == "cpu" or not torch.cuda.is_available():
         return _turn_on_cpu(config, vocabulary_size, words)
     try:
         seconds = _take_steps(config, vocabulary_size, words)
-    except torch.OutOfMemoryError:
-        return None, None
-    return torch.cuda.max_memory_allocated(), seconds
+    except RuntimeError as error:  # one model that does not run must not end the measuring of others
+        return reason_of(error)
+    return Turn(torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved(), seconds)
 
 
-def _turn_on_cpu(config: AnyRunConfig, vocabulary_size: int, words: int) -> tuple[int, float]:
+def _turn_on_cpu(config: AnyRunConfig, vocabulary_size: int, words: int) -> Turn:
     if sys.platform != "linux":
         raise UserError("without a GPU, peak memory is measured on Linux only")
     with suppress(OSError, AttributeError):  # another C library
@@ -71,7 +82,7 @@ def _turn_on_cpu(config: AnyRunConfig, vocabulary_size: int, words: int) -> tupl
         gc.collect()
         before = forget_peak()
         seconds = _take_steps(config, vocabulary_size, words)
-    return peak_of_this_process() - before, seconds
+    return Turn(peak_of_this_process() - before, None, seconds)
 
 
 def _take_steps(config: AnyRunConfig, vocabulary_size: int, words: int) -> float:
@@ -79,8 +90,10 @@ def _take_steps(config: AnyRunConfig, vocabulary_size: int, words: int) -> float
     stepper = Stepper(config, vocabulary_size)
     if stepper.device.type == "cpu":
         imagine_lstms(stepper.module)
-    batch = _drawn(batch_of(config, words), vocabulary_size)
-    return statistics.median(stepper.step(batch) for _ in range(NUM_STEPS[stepper.device.type]))
+    lengths = LENGTHS[stepper.device.type]
+    batches = [_drawn(batch_of(config, words, length), vocabulary_size) for length in lengths]
+    steps = range(NUM_STEPS[stepper.device.type])
+    return statistics.median(stepper.step(batches[step % len(batches)]) for step in steps)
 
 
 def _drawn(batch: AnyBatch, vocabulary_size: int) -> AnyBatch:

@@ -43,6 +43,7 @@ def quieten() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", ".*does not have many workers.*")  # batching in the main process keeps up
     warnings.filterwarnings("ignore", ".*LSTM with projections is not supported with oneDNN.*")
+    warnings.filterwarnings("ignore", ".*RNN module weights are not part of single contiguous.*")  # copies, in bfloat16
     warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")  # ours is: CorpusDataModule
     warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")  # a small text
     warnings.filterwarnings("ignore", ".*intent is to load in a single process.*")  # it is: experts from a folder

@@ -80,27 +80,24 @@ def predict_memory(config: AnyRunConfig, vocabulary_size: int, num_devices: int 
 
 
 def peak_of_step(module: SupervisedModule, batch: AnyBatch, bfloat16: bool, tally: Tally) -> int:
-    """Bytes at a time that the tally sees of forward and backward pass, between two updates: gradients of the step
-    before are there until the loss is known, as in Lightning's loop."""
-    for parameter in module.parameters():
-        parameter.grad = torch.empty_like(parameter)
+    """Bytes at a time that the tally sees of forward and backward pass, between two updates, of a module without
+    gradients: those of the step before are gone when a step begins."""
     tally.start_again()
     with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
         loss = module.training_step(batch, 0)["loss"]
-    module.zero_grad()
     loss.backward()
     module.gradients_and_norm()
     return tally.peak
 
 
-def batch_of(config: AnyRunConfig, num_words: int) -> AnyBatch:
-    """Of sentences without padding but in the last, of the same word: of a language model num_words are predicted, of
-    translation both sides have as many together."""
+def batch_of(config: AnyRunConfig, num_words: int, length: int = LENGTH) -> AnyBatch:
+    """Of sentences of `length` words without padding but in the last, of the same word: of a language model num_words
+    are predicted, of translation both sides have as many together."""
     if isinstance(config, RunConfig):
-        sentences = torch.zeros(-(-num_words // LENGTH), LENGTH, dtype=torch.int64)
+        sentences = torch.zeros(-(-num_words // length), length, dtype=torch.int64)
         mask = torch.ones_like(sentences, dtype=torch.bool)
         return Batch(sentences, sentences.clone(), mask, torch.arange(num_words))
-    sentences = torch.zeros(max(1, num_words // (2 * LENGTH)), LENGTH, dtype=torch.int64)
+    sentences = torch.zeros(max(1, num_words // (2 * length)), length, dtype=torch.int64)
     mask, words = torch.ones_like(sentences, dtype=torch.bool), torch.arange(sentences.numel())
     return PairBatch(sentences, mask, words, sentences.clone(), sentences.clone(), mask.clone(), words.clone())
 

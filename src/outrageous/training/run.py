@@ -21,6 +21,7 @@ from outrageous.results.provenance import git_state, hardware, software_versions
 from outrageous.results.records import Record, read_record, write_record
 from outrageous.training.callbacks import Meter, RunProgress, ValidationAtTheEnd
 from outrageous.training.checkpoints import BestAndLast, WholeFiles, check_resumable, load_weights
+from outrageous.training.device_memory import enough_memory
 from outrageous.training.libraries import exit_codes_of_signals, quieten, set_up_cpu
 from outrageous.training.processes import is_first_process, lost_processes
 from outrageous.training.run_folder import RunFolder, config_hash, plain_config, run_folder
@@ -73,7 +74,7 @@ def run(config: AnyRunConfig, row: str | None) -> tuple[Record, RunFolder]:
         data = build_data(config, corpus)
         if is_first_process():
             save_vocabulary(corpus, folder)
-        with lost_processes():
+        with lost_processes(), enough_memory(config):
             metrics = _train_and_test(trainer, module, data, folder) | {"padding": data.padding_fraction()}
         if is_first_process():
             module, data = _undivided(module, data, config, folder)

@@ -2,6 +2,8 @@
 
 import math
 
+import torch
+
 from outrageous.config import (
     AnyRunConfig,
     ExpertOptimizer,
@@ -58,7 +60,17 @@ def _check_units(moe: MoEConfig | None, trainer: TrainerConfig) -> None:
         raise UserError(f"trainer.devices={trainer.devices} trainer.num_nodes={trainer.num_nodes}: {error}") from error
 
 
+def check_device(trainer: TrainerConfig) -> None:
+    """Raises UserError if a GPU is asked for and there is none."""
+    if trainer.accelerator in ("cuda", "gpu") and not torch.cuda.is_available():
+        raise UserError(
+            f"trainer.accelerator={trainer.accelerator}: there is no CUDA device here; set trainer.accelerator=cpu, or "
+            "leave trainer=gpu out"
+        )
+
+
 def _check_trainer(trainer: TrainerConfig) -> None:
+    check_device(trainer)
     if trainer.precision not in PRECISIONS:
         raise UserError(f"trainer.precision={trainer.precision}: must be one of {', '.join(PRECISIONS)}")
     for name in ("max_epochs", "words_per_batch", "eval_words_per_batch", "log_every"):

@@ -13,11 +13,11 @@ from tqdm import tqdm
 
 from outrageous.config import RunConfig, TableOptimizer
 from outrageous.data.batching import Batch
-from outrageous.data.corpus import prepare_corpus
-from outrageous.errors import UserError
+from outrageous.data.corpus import Corpus, prepare_corpus
 from outrageous.models.cost import cost, expert_ops
 from outrageous.models.language_model import LanguageModel
 from outrageous.training.benchmark import Stepper, batches_forever
+from outrageous.training.device_memory import reason_of
 from outrageous.training.libraries import set_up_cpu
 from outrageous.training.own_process import in_own_process
 from outrageous.training.peak_memory import peak_of_this_process
@@ -57,20 +57,29 @@ class Turn:
     dense_flops: float
 
 
-def measure_steps(configs: list[RunConfig], num_rounds: int, num_threads: int) -> dict[str, Any]:
-    """A row for each configuration, of medians. In each round all take turns, every turn in a process of its own, on
-    the batches of its own configuration's corpus.
+def measure_steps(configs: list[RunConfig], num_rounds: int, num_threads: int) -> Iterator[dict[str, Any]]:
+    """After each turn the figures so far: a row for each configuration that had one, of medians, or with the reason why
+    it has none. In each round all take turns, every turn in a process of its own, on the batches of its own
+    configuration's corpus; who fails has no further one.
 
     Raises:
-        UserError: the device is not there, or has too little memory.
+        UserError: the device is not there.
     """
     turns: list[list[Turn]] = [[] for _ in configs]
+    rows: dict[int, dict[str, Any]] = {}
     order = [number for _ in range(num_rounds) for number in range(len(configs))]
     with tqdm(order, "steps", disable=None) as progress:
         for number in progress:
-            turns[number].append(in_own_process(_turn, configs[number], num_threads))
-    rows = [_row(config, of_config) for config, of_config in zip(configs, turns, strict=True)]
-    return {"num_rounds": num_rounds, "num_steps": NUM_STEPS, "rows": rows}
+            if "reason" in rows.get(number, {}):
+                continue
+            turn = in_own_process(_turn, configs[number], num_threads)
+            if isinstance(turn, str):
+                rows[number] = {"experiment": configs[number].name, "reason": turn}
+            else:
+                turns[number].append(turn)
+                rows[number] = _row(configs[number], turns[number])
+            measured = [rows[each] for each in sorted(rows)]
+            yield {"num_rounds": num_rounds, "num_steps": NUM_STEPS, "rows": measured}
 
 
 def _row(config: RunConfig, turns: list[Turn]) -> dict[str, Any]:
@@ -99,26 +108,28 @@ def _row(config: RunConfig, turns: list[Turn]) -> dict[str, Any]:
     }
 
 
-def _turn(config: RunConfig, num_threads: int) -> Turn:
+def _turn(config: RunConfig, num_threads: int) -> Turn | str:
+    """Or the reason why it did not end."""
     set_up_cpu(num_threads)
     corpus = prepare_corpus(config.data, Path(config.paths.corpora))
+    try:
+        return _measured(config, corpus)
+    except RuntimeError as error:  # one model that does not run must not end the measuring of others
+        return reason_of(error)
+
+
+def _measured(config: RunConfig, corpus: Corpus) -> Turn:
     stepper = Stepper(config, len(corpus.vocabulary))
     model, on_gpu = stepper.module.model, stepper.device.type == "cuda"
     assert isinstance(model, LanguageModel)
     label_parts(model)
     batches = batches_forever(corpus, config.trainer.words_per_batch, for_gpu=on_gpu)
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
-    try:
-        measured = [_step(stepper, batches) for _ in range(NUM_WARM_UPS + NUM_STEPS)][NUM_WARM_UPS:]
-        with profile(activities=activities, schedule=ONE_STEP) as trace:
-            _step(stepper, batches)
-            trace.step()
-            _step(stepper, batches)
-    except torch.OutOfMemoryError as error:
-        raise UserError(
-            f"{config.name} does not fit the GPU's memory: set savings=appendix_d, or a lower "
-            f"trainer.words_per_batch={config.trainer.words_per_batch}"
-        ) from error
+    measured = [_step(stepper, batches) for _ in range(NUM_WARM_UPS + NUM_STEPS)][NUM_WARM_UPS:]
+    with profile(activities=activities, schedule=ONE_STEP) as trace:
+        _step(stepper, batches)
+        trace.step()
+        _step(stepper, batches)
     parts = seconds_of_parts(trace, on_gpu)
     return Turn(
         speeds=[words / seconds for words, seconds in measured],

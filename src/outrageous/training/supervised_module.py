@@ -81,6 +81,7 @@ class SupervisedModule(StampedModule):
     def on_train_batch_start(self, batch: AnyBatch, batch_idx: int) -> None:
         # The same on all processes: what is drawn for a whole batch, as sampled classes are, is the same for all parts.
         torch.manual_seed(_step_seed(self.seed, self.global_step))
+        self.zero_grad()  # Lightning keeps the last step's gradients until the loss is known, with all that led to it
 
     def training_step(self, batch: AnyBatch, batch_idx: int) -> dict[str, Any]:
         """This process's share of the loss; and of the whole batch, what is logged. No process waits for another but
