@@ -54,15 +54,16 @@ def _tables(figures: dict[str, Any], measured: list[dict[str, Any]]) -> list[str
     ]
     setting = (
         f"Batches of {first['words_per_batch']:,} words, {first['precision']}. Whole steps, from fetching the batch to "
-        f"the end of the update: medians of {figures['num_steps']} steps in each of {figures['num_rounds']} processes, "
-        "which took turns. TFLOP/s as the paper counts them (a multiply-add is two, forward and backward three times "
-        "the forward pass), beside a product of large square matrices in the dtype of computation; experts': theirs "
-        "alone, in the time that goes to them. Peak: of a GPU's memory, beside the predicted one, or, without a GPU, "
-        "of the process."
+        f"the end of the update: medians of {figures['num_stretches']} stretches of {figures['num_steps']} steps, "
+        f"after each of which a GPU is waited for, in each of {figures['num_rounds']} processes, which took turns. "
+        "TFLOP/s as the paper counts them (a multiply-add is two, forward and backward three times the forward pass), "
+        "beside a product of large square matrices in the dtype of computation; experts': theirs alone, in the time "
+        "that goes to them. Peak: of a GPU's memory, beside the predicted one, or, without a GPU, of the process."
     )
     of_parts = (
         "Milliseconds, and share of the step: shares by the profiler, from one further step of each process. What the "
-        "backward pass does is counted with the part of the forward pass that it belongs to."
+        "backward pass does is counted with the part of the forward pass that it belongs to; waiting: what of a step's "
+        "time is left when a GPU's for all parts is taken from it."
     )
     return [
         setting,

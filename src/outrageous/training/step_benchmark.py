@@ -22,9 +22,10 @@ from outrageous.training.libraries import set_up_cpu
 from outrageous.training.own_process import in_own_process
 from outrageous.training.peak_memory import peak_of_this_process
 from outrageous.training.predicted_memory import predict_memory
-from outrageous.training.step_parts import DATA, label, label_parts, seconds_of_parts
+from outrageous.training.step_parts import DATA, WAITING, label, label_parts, seconds_of_parts
 
-NUM_WARM_UPS, NUM_STEPS = 3, 10  # of each turn
+NUM_WARM_UPS = {"cpu": 3, "cuda": 20}  # on a GPU PyTorch's allocator and libraries meet each shape for the first time
+NUM_STRETCHES, NUM_STEPS = 3, 10  # of each turn, and in each stretch, at the end of which alone a GPU is waited for
 ONE_STEP = schedule(wait=0, warmup=1, active=1)  # traced after one for the profiler to get ready in
 DENSE_SIZE = {"cpu": 1024, "cuda": 8192}  # of the square matrices that tell how fast a device multiplies
 NUM_PRODUCTS = 5
@@ -35,9 +36,9 @@ class Turn:
     """One process.
 
     Attributes:
-        speeds: of each step, words per second.
-        seconds: of each step.
-        parts: share of each part.
+        speeds: of each stretch of steps, words per second.
+        seconds: of each stretch, those of a step.
+        parts: share of each part; of a GPU, which may wait for the host, also of the time in which it computes nothing.
         peak: bytes, of a GPU; where there is none, of the process.
         flops_per_word: as the paper counts.
         expert_flops_per_word: of these, the experts'.
@@ -79,7 +80,8 @@ def measure_steps(configs: list[RunConfig], num_rounds: int, num_threads: int) -
                 turns[number].append(turn)
                 rows[number] = _row(configs[number], turns[number])
             measured = [rows[each] for each in sorted(rows)]
-            yield {"num_rounds": num_rounds, "num_steps": NUM_STEPS, "rows": measured}
+            sizes = {"num_rounds": num_rounds, "num_stretches": NUM_STRETCHES, "num_steps": NUM_STEPS}
+            yield {**sizes, "rows": measured}
 
 
 def _row(config: RunConfig, turns: list[Turn]) -> dict[str, Any]:
@@ -125,16 +127,23 @@ def _measured(config: RunConfig, corpus: Corpus) -> Turn:
     label_parts(model)
     batches = batches_forever(corpus, config.trainer.words_per_batch, for_gpu=on_gpu)
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
-    measured = [_step(stepper, batches) for _ in range(NUM_WARM_UPS + NUM_STEPS)][NUM_WARM_UPS:]
+    for _ in range(NUM_WARM_UPS[stepper.device.type]):
+        _step(stepper, batches)
+    measured = [_stretch(stepper, batches) for _ in range(NUM_STRETCHES)]
     with profile(activities=activities, schedule=ONE_STEP) as trace:
         _step(stepper, batches)
+        stepper.wait()
         trace.step()
         _step(stepper, batches)
+        stepper.wait()
+    seconds = [of_stretch / NUM_STEPS for _, of_stretch in measured]
     parts = seconds_of_parts(trace, on_gpu)
+    if on_gpu:
+        parts[WAITING] = max(0.0, statistics.median(seconds) - sum(parts.values()))
     return Turn(
-        speeds=[words / seconds for words, seconds in measured],
-        seconds=[seconds for _, seconds in measured],
-        parts={part: seconds / sum(parts.values()) for part, seconds in parts.items()},
+        speeds=[words / of_stretch for words, of_stretch in measured],
+        seconds=seconds,
+        parts={part: of_part / sum(parts.values()) for part, of_part in parts.items()},
         peak=torch.cuda.max_memory_allocated() if on_gpu else peak_of_this_process(),
         flops_per_word=cost(model).flops_per_training_word,
         expert_flops_per_word=2 * 3 * expert_ops(model),
@@ -144,13 +153,22 @@ def _measured(config: RunConfig, corpus: Corpus) -> Turn:
     )
 
 
-def _step(stepper: Stepper, batches: Iterator[Batch]) -> tuple[int, float]:
-    """Words and seconds of one step, from fetching the batch to the end of the update."""
+def _stretch(stepper: Stepper, batches: Iterator[Batch]) -> tuple[int, float]:
+    """Words and seconds of some steps, which follow each other as in training: a GPU is not waited for between them."""
+    stepper.wait()
     start = time.perf_counter()
+    words = sum(_step(stepper, batches) for _ in range(NUM_STEPS))
+    stepper.wait()
+    return words, time.perf_counter() - start
+
+
+def _step(stepper: Stepper, batches: Iterator[Batch]) -> int:
+    """Words of one step, from fetching the batch to the update."""
     with label(DATA):
         batch = next(batches)
-    fetched = time.perf_counter() - start
-    return batch.num_tokens, fetched + stepper.step(batch)
+    stepper.forward_backward(batch)
+    stepper.update()
+    return batch.num_tokens
 
 
 def dense_flops(device: torch.device, dtype: torch.dtype) -> float:

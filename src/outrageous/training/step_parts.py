@@ -13,6 +13,7 @@ from outrageous.models.lstm import LSTM
 from outrageous.moe import FeedForwardExperts, Mixtures, MoE
 
 DATA, OPTIMIZER, REST = "data", "optimizer", "rest"
+WAITING = "waiting"  # the time of a GPU that is nobody's
 MODULES: dict[str, tuple[type[nn.Module], ...]] = {
     "embedding": (nn.Embedding,),
     "LSTMs": (LSTM,),
