@@ -144,6 +144,16 @@ def test_a_run_that_wrote_no_progress_has_none(tmp_path: Path) -> None:
     assert job.progress() == {"step": 3}
 
 
+def test_devices_of_a_run_share_its_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = []
+    monkeypatch.setattr(subprocess, "Popen", lambda command, env, **_: given.append((command[-1], env)))
+    for devices, num_threads, of_each in ((1, 4, 4), (2, 4, 2), (8, 4, 1)):
+        Job("", [], RunFolder(tmp_path), experts=0, devices=devices).start(num_threads)
+        setting, env = given[-1]
+        assert setting == f"trainer.num_threads={of_each}"
+        assert env["OMP_NUM_THREADS"] == f"{of_each}"
+
+
 def test_seeds_that_are_no_numbers_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["table_7", "--seeds", "0,x"])

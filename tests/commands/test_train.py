@@ -8,8 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from omegaconf import DictConfig
 
 from outrageous.commands import train
+from outrageous.commands.compose import CONF, to_run_config
+from outrageous.config import AnyRunConfig
 
 MODULE = "outrageous.commands.train"
 
@@ -53,7 +56,7 @@ runpy.run_module("{MODULE}", run_name="__main__", alter_sys=True)
 
 
 def test_every_example_of_the_help_composes() -> None:
-    from outrageous.commands.compose import CONF, compose_train
+    from outrageous.commands.compose import compose_train
 
     text = (CONF / "train.yaml").read_text(encoding="utf-8")
     examples = re.findall(r"^ +outrageous-train (.+?)(?:   .*)?$", text, re.MULTILINE)
@@ -110,6 +113,32 @@ def test_paper_scale_on_the_shipped_text_is_warned_of(
         message = capsys.readouterr().err
         assert ("warning: scale=paper with data=pocket_english" in message) is warned
         assert "error: trainer.max_epochs=0" in message
+
+
+def test_processes_that_are_started_read_settings_from_the_same_files(
+    tmp_path: Path, tiny_corpus: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more, searched, elsewhere = tmp_path / "more", tmp_path / "searched", tmp_path / "elsewhere"
+    for folder in (more / "trainer", searched / "optim", elsewhere):
+        folder.mkdir(parents=True)
+    text = (CONF / "train.yaml").read_text(encoding="utf-8")
+    (more / "mine.yaml").write_text(text.replace("\nseed: 0\n", "\nseed: 7\n"), encoding="utf-8")
+    (more / "trainer" / "two.yaml").write_text("defaults: [ddp]\ndevices: 2\n")
+    (searched / "optim" / "slow.yaml").write_text("defaults: [adam]\nlearning_rate: 1e-5\n")
+    launched: list[list[str]] = []
+    composed: list[AnyRunConfig] = []
+
+    def noted(config: DictConfig) -> AnyRunConfig:
+        composed.append(to_run_config(config))
+        return composed[-1]
+
+    monkeypatch.setattr(train, "launch", lambda trainer, command_line: launched.append(command_line))
+    monkeypatch.setattr(train, "to_run_config", noted)
+    options = ["--config-dir=more", "--config-name=mine", f"hydra.searchpath=[{searched}]"]
+    call_here(tmp_path, [*options, "experiment=lm/moe_4", *tiny_corpus, "trainer=two", "optim=slow"], monkeypatch)
+    call_here(elsewhere, launched[0], monkeypatch)
+    assert composed[0] == composed[1]
+    assert (composed[0].seed, composed[0].trainer.devices, composed[0].optim.learning_rate) == (7, 2, 1e-5)
 
 
 def test_a_sweep_over_expert_counts_and_the_same_again(

@@ -34,12 +34,14 @@ class Job:
     Attributes:
         overrides: what `outrageous-train` is given.
         experts: of the model; the largest runs start first, so that none is left to run alone at the end.
+        devices: processes that it starts in turn.
     """
 
     title: str
     overrides: list[str]
     folder: RunFolder
     experts: int
+    devices: int = 1
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -54,17 +56,18 @@ class Job:
         return in_its_row(read_record(self.folder.record))
 
     def start(self, num_threads: int) -> None:
-        """Starts the process; its output goes to the log."""
+        """Starts the process, which shares so many threads among its devices; its output goes to the log."""
+        of_device = max(1, num_threads // self.devices)
         self.folder.path.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "outrageous.commands.train", *self.overrides]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*command, f"trainer.num_threads={num_threads}"],
+                [*command, f"trainer.num_threads={of_device}"],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 # Fixed before the libraries start their thread pools, which would else compete for the cores.
-                env={**os.environ, "OMP_NUM_THREADS": str(num_threads)},
+                env={**os.environ, "OMP_NUM_THREADS": str(of_device)},
             )
 
     def progress(self) -> dict[str, Any]:
@@ -103,7 +106,7 @@ def plan_jobs(sweep: str, scale: str, seeds: list[int], settings: list[str]) -> 
             config = any_config(overrides)
             folder = run_folder(config, prepare(config).fingerprint)
             experts = config.model.moe.num_experts if config.model.moe else 0
-            jobs.append(Job(f"{config.name} seed {seed}", overrides, folder, experts))
+            jobs.append(Job(f"{config.name} seed {seed}", overrides, folder, experts, config.trainer.devices))
     return sorted(jobs, key=lambda job: -job.experts), Path(config.paths.runs)
 
 

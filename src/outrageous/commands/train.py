@@ -29,7 +29,8 @@ def main(config: DictConfig) -> None:
     if must_launch(run_config.trainer, in_sweep) and not is_finished(run_config):
         group = run_config.logger.group
         of_sweep = [] if group is None else [f"logger.group='{group}'"]
-        launch(run_config.trainer, [each for each in overrides if not each.startswith("sweep=")] + of_sweep)
+        settings = [each for each in overrides if not each.startswith("sweep=")] + of_sweep
+        launch(run_config.trainer, [*_same_files(), *settings])
         return  # the first of the processes has told
     record, folder = run(run_config, table_row(run_config, overrides))
     if not is_first_process():
@@ -41,6 +42,15 @@ def main(config: DictConfig) -> None:
         print(f"Trace: {folder.trace} (open it at https://ui.perfetto.dev or in TensorBoard)")
     if look := how_to_look(folder.path):
         print(look)
+
+
+def _same_files() -> list[str]:
+    """The options of this command line, wherever Hydra has come by them, that say which files have the settings."""
+    hydra = HydraConfig.get()
+    folders = {source.provider: source.path for source in hydra.runtime.config_sources}
+    further = [f"--config-dir={folders['command-line']}"] if "command-line" in folders else []
+    searched = [each for each in hydra.overrides.hydra if each.startswith("hydra.searchpath=")]
+    return [f"--config-path={folders['main']}", f"--config-name={hydra.job.config_name}", *further, *searched]
 
 
 def _warn_of_small_text(scale: str, corpus: str) -> None:
