@@ -149,6 +149,17 @@ def test_whole_files_hides_no_mistake_of_ours(tmp_path: Path) -> None:
         WholeFiles().save_checkpoint({"function": lambda: None}, tmp_path / "last.ckpt")
 
 
+def test_folders_of_experts_go_with_the_checkpoint_that_named_them(tmp_path: Path) -> None:
+    for name in ("last.experts.2.old", "last.experts.4.new", "best.experts.2.old"):
+        (tmp_path / name).mkdir()
+    for checkpoint, left in (
+        ({"experts": "last.experts.4.new"}, {"last.experts.4.new", "best.experts.2.old"}),
+        ({}, {"best.experts.2.old"}),  # one file again
+    ):
+        WholeFiles().save_checkpoint(checkpoint, tmp_path / "last.ckpt")
+        assert {folder.name for folder in tmp_path.glob("*.experts.*")} == left
+
+
 def test_reading_gives_back_what_was_written(tmp_path: Path) -> None:
     weights = torch.arange(3.0)
     checkpoint = read_checkpoint(write(tmp_path / "a.ckpt", state_dict={"weight": weights}))

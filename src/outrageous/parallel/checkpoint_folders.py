@@ -62,8 +62,8 @@ def write_folder(path: Path, tag: str, state: dict[str, Tensor], shards: dict[st
     return folder.name
 
 
-def delete_others(path: Path, name: str) -> None:
-    """Folders of checkpoints that stood at `path` before the one with the folder `name`."""
+def delete_others(path: Path, name: str | None) -> None:
+    """Folders of checkpoints that stood at `path` before the one with the folder `name`, or with none."""
     for folder in path.parent.glob(f"{path.stem}.{KEY}.*"):
         if folder.name != name:
             shutil.rmtree(folder)

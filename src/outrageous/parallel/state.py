@@ -1,5 +1,6 @@
 """State of all processes made that of one, and cut again for any number of them."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,12 +22,20 @@ def whole_state(state: State, shards: dict[str, Shard], processes: Processes) ->
 def whole_optimizer_state(state: State, shards: dict[int, Shard], processes: Processes) -> State:
     """The same of an optimizer's. What it keeps of a parameter is a number, or lies unit after unit as the parameter
     does."""
-    return _with_each(state, shards, lambda value, shard: whole(value, shard, processes))
+
+    def of_all(number: int, value: Tensor) -> Tensor:
+        return whole(value, shards[number], processes) if number in shards and value.dim() else value
+
+    return _with_each(state, of_all)
 
 
 def cut_optimizer_state(state: State, shards: dict[int, Shard]) -> State:
-    """A whole state with the units of `shards` only."""
-    return _with_each(state, shards, lambda value, shard: value[shard.rows(len(value))].clone())
+    """A whole state with the units of `shards` only, in memory of its own."""
+
+    def of_shard(number: int, value: Tensor) -> Tensor:
+        return (value[shards[number].rows(len(value))] if number in shards and value.dim() else value).clone()
+
+    return _with_each(state, of_shard)
 
 
 def whole(rows: Tensor, shard: Shard, processes: Processes) -> Tensor:
@@ -45,13 +54,11 @@ def whole(rows: Tensor, shard: Shard, processes: Processes) -> Tensor:
     return result
 
 
-def _with_each(state: State, shards: dict[int, Shard], change: Any) -> State:
-    def changed(number: int, values: State) -> State:
-        if number not in shards:
-            return values
-        return {
-            name: change(value, shards[number]) if isinstance(value, Tensor) and value.dim() else value
-            for name, value in values.items()
+def _with_each(state: State, change: Callable[[int, Tensor], Tensor]) -> State:
+    """An optimizer's state with each tensor changed; `change` is told of which parameter, by number, it is."""
+    return state | {
+        "state": {
+            number: {name: change(number, value) if isinstance(value, Tensor) else value for name, value in of.items()}
+            for number, of in state["state"].items()
         }
-
-    return state | {"state": {number: changed(number, values) for number, values in state["state"].items()}}
+    }

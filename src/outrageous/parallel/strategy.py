@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.strategies import DDPStrategy, Strategy
 from torch import nn
 from torch.optim import Optimizer
 
-from outrageous.parallel.checkpoint_folders import KEY, delete_others, put_back, take_out, write_folder
+from outrageous.parallel.checkpoint_folders import KEY, put_back, take_out, write_folder
 from outrageous.parallel.processes import Processes
 from outrageous.parallel.spread import shards_of
 from outrageous.parallel.state import cut_optimizer_state, whole_optimizer_state, whole_state
@@ -57,8 +58,8 @@ class OneBatchStrategy(DDPStrategy):
 
     def load_optimizer_state_dict(self, checkpoint: Any) -> None:
         for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
-            here_only = KEY in checkpoint
-            optimizer.load_state_dict(state if here_only else cut_optimizer_state(state, self._shards_in(optimizer)))
+            to_be_cut = {} if KEY in checkpoint else self._shards_in(optimizer)
+            optimizer.load_state_dict(cut_optimizer_state(state, to_be_cut))
 
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
         if not self.sharded_checkpoints:
@@ -70,11 +71,10 @@ class OneBatchStrategy(DDPStrategy):
         tag = self.broadcast(f"{checkpoint['global_step']}.{uuid.uuid4().hex[:8]}")
         checkpoint[KEY] = write_folder(path, tag, state, shards, self.processes)
         super().save_checkpoint(checkpoint, filepath, storage_options)
-        if self.is_global_zero:
-            delete_others(path, checkpoint[KEY])
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
-        checkpoint = super().load_checkpoint(checkpoint_path, weights_only)
+        # Every process of a machine reads the same memory, the file's, and copies what it keeps.
+        checkpoint = torch.load(checkpoint_path, map_location="cpu", weights_only=weights_only, mmap=True)
         return put_back(checkpoint, Path(checkpoint_path), self.processes)
 
     def _shards_in(self, optimizer: Optimizer) -> dict[int, Any]:

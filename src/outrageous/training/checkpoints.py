@@ -16,7 +16,8 @@ from pytorch_lightning.trainer.states import TrainerFn
 from outrageous.data.corpus import Corpus
 from outrageous.data.parallel_corpus import ParallelCorpus
 from outrageous.errors import UserError
-from outrageous.parallel.checkpoint_folders import put_back
+from outrageous.parallel.checkpoint_folders import KEY as FOLDER
+from outrageous.parallel.checkpoint_folders import delete_others, put_back
 from outrageous.parallel.processes import Processes
 from outrageous.training.run_folder import RunFolder
 
@@ -111,6 +112,7 @@ class WholeFiles(TorchCheckpointIO):
             if not isinstance(cause, OSError):
                 raise
             raise UserError(f"cannot write checkpoint {path}: {cause.strerror}") from error
+        delete_others(Path(path), checkpoint.get(FOLDER))
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
