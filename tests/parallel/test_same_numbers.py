@@ -1,5 +1,6 @@
 """Losses, gradients and weights of 20 steps do not depend on how many processes there are, noise and dropout on."""
 
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -33,10 +34,12 @@ CONFIGS = {
 
 @dataclass
 class Trained:
-    """What a training left behind: of each step [steps] the loss and the norm of the gradient; all weights."""
+    """What a training left behind: of each step [steps] the loss, and the gradient's norm; of each parameter the
+    gradients of all steps [steps, ...], before the optimizer sees them; all weights."""
 
     losses: Tensor
     norms: Tensor
+    gradients: dict[str, Tensor]
     weights: dict[str, Tensor]
     loads: Tensor
 
@@ -84,6 +87,7 @@ def train(
     sharded = {parameter for name, parameter in model.named_parameters() if name in shards}
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     losses, norms, loads = [], [], []
+    gradients: dict[str, list[Tensor]] = defaultdict(list)
     for step in range(NUM_STEPS):
         inputs, targets, mask, numbers = batch(step, processes)
         with at_hand(NumberedPart(processes, Draws(step), numbers)):
@@ -100,10 +104,13 @@ def train(
             del others[weight]
         norms.append((torch.stack(list(others.values())).sum() + squares_of_shards).sqrt())
         losses.append(loss_of_all)
+        for name, weight in model.named_parameters():
+            gradients[name].append(torch.zeros_like(weight) if weight.grad is None else weight.grad.clone())
         loads.append(torch.cat([report.load.detach(), report.importance.detach(), report.tokens_per_expert]))
         optimizer.step()
     weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
-    return Trained(torch.stack(losses), torch.stack(norms), weights, torch.stack(loads))
+    of_steps = {name: torch.stack(each) for name, each in gradients.items()}
+    return Trained(torch.stack(losses), torch.stack(norms), of_steps, weights, torch.stack(loads))
 
 
 def assert_same(ours: list[Trained], expected: Trained, shard_experts: bool) -> None:
@@ -113,12 +120,16 @@ def assert_same(ours: list[Trained], expected: Trained, shard_experts: bool) -> 
         torch.testing.assert_close(process.norms, expected.norms, **close)
         torch.testing.assert_close(process.loads, expected.loads, **close)
     for name, weight in expected.weights.items():
-        of_processes = [process.weights[name] for process in ours]
-        if shard_experts and ".experts." in name:
-            torch.testing.assert_close(torch.cat(of_processes), weight, **close)
-        else:
-            for mine in of_processes:
-                torch.testing.assert_close(mine, weight, **close)
+        is_sharded = shard_experts and ".experts." in name
+        for mine in whole([process.weights[name] for process in ours], is_sharded, dim=0):
+            torch.testing.assert_close(mine, weight, **close)
+        for mine in whole([process.gradients[name] for process in ours], is_sharded, dim=1):
+            torch.testing.assert_close(mine, expected.gradients[name], **close)
+
+
+def whole(of_processes: list[Tensor], is_sharded: bool, dim: int) -> list[Tensor]:
+    """What processes have of a parameter: each all of it, or together."""
+    return [torch.cat(of_processes, dim)] if is_sharded else of_processes
 
 
 @pytest.fixture(scope="module")
@@ -147,15 +158,28 @@ def test_losses_gradients_and_weights_are_those_of_one_process(
         assert_same([result[kind] for result in results], expected[kind], shard_experts)
 
 
-def test_in_single_precision_losses_and_gradients_agree_to_a_millionth(together: Callable[..., list[Any]]) -> None:
+@pytest.fixture(scope="module")
+def expected_in_single_precision() -> dict[str, Trained]:
+    return {kind: train(moe, Processes(), lambda model: None, torch.float32) for kind, moe in CONFIGS.items()}
+
+
+@pytest.mark.parametrize("size", [2, 3, 4])
+def test_in_single_precision_losses_and_gradients_agree_to_a_millionth(
+    together: Callable[..., list[Any]], expected_in_single_precision: dict[str, Trained], size: int
+) -> None:
     def all_kinds(processes: Processes) -> dict[str, Trained]:
         return {
             kind: train(moe, processes, lambda model: spread(model, processes, True), torch.float32)
             for kind, moe in CONFIGS.items()
         }
 
-    alone = all_kinds(Processes())
-    for process in together(all_kinds, 3):
-        for kind, expected in alone.items():
+    results = together(all_kinds, size)
+    for kind, expected in expected_in_single_precision.items():
+        for process in results:
             torch.testing.assert_close(process[kind].losses, expected.losses, rtol=1e-6, atol=0)
             torch.testing.assert_close(process[kind].norms, expected.norms, rtol=1e-6, atol=0)
+        for name, gradients in expected.gradients.items():
+            for mine in whole([process[kind].gradients[name] for process in results], ".experts." in name, dim=1):
+                off, norms = (mine - gradients).flatten(1).norm(dim=1), gradients.flatten(1).norm(dim=1)
+                assert off[0] <= 1e-6 * norms[0], (kind, name)
+                assert (off <= 3e-6 * norms).all(), (kind, name)  # rounding of 20 steps has moved the weights too

@@ -2,9 +2,12 @@
 
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
+import torch.distributed as dist
+from torch import Tensor
 
 from outrageous.commands.compose import run_config
 from outrageous.models.language_model import LanguageModel
@@ -36,6 +39,31 @@ def test_bytes_and_calls_are_as_predicted(
         assert count.summed == predicted.summed
     # Gates choose as chance has it, and 64 sentences are not divided by 3.
     assert sum(count.sent for count in counts) / size == pytest.approx(predicted.sent, rel=0.05)
+
+
+@pytest.mark.parametrize("kind", list(EXPERIMENTS))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rows_travel_in_the_dtype_in_which_experts_compute(
+    together: Callable[[Callable[[Processes], Any], int], list[Any]], kind: str, dtype: torch.dtype
+) -> None:
+    config = run_config(EXPERIMENTS[kind])
+
+    def one(processes: Processes) -> list[torch.dtype]:
+        dtypes = []
+        all_to_all_single = dist.all_to_all_single
+
+        def noted(output: Tensor, rows: Tensor, *counts: Any) -> None:
+            if rows.shape[1:] == (config.model.d_model,):
+                dtypes.append(rows.dtype)
+            all_to_all_single(output, rows, *counts)
+
+        in_bfloat16 = torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16)
+        with mock.patch.object(dist, "all_to_all_single", noted), in_bfloat16:
+            count_step(processes, config, VOCABULARY, WORDS)
+        return dtypes
+
+    for dtypes in together(one, 2):
+        assert dtypes == [dtype] * 4  # there and back, and so gradients
 
 
 def test_a_step_is_predicted_from_computing_sending_and_calls() -> None:

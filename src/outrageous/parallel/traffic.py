@@ -1,7 +1,8 @@
 """What processes send each other in a training step with sharded experts, and how long the step takes: predicted.
 
 Axes: T words of a batch, w processes with T/w each; U units (experts, or groups), k of them for a word; N experts;
-D d_model. Words and experts are taken to be spread evenly, and gates to be noisy top-k.
+D d_model. Words and experts are taken to be spread evenly, and gates to be noisy top-k; numbers are counted in float32:
+with bf16-mixed rows take half their bytes, which is not counted here.
 
 The rule behind it: a row takes 6·D·H multiply-adds at an expert of one hidden layer (forward and backward) and crosses
 four times, 4·D numbers (there and back, and so its gradient). So computing for each number sent grows with H alone, or

@@ -64,7 +64,7 @@ class SupervisedModule(StampedModule):
         """How many tokens each MoE is given here, in the order of the reports."""
 
     def on_fit_start(self) -> None:
-        """Raises UserError where gradients must be formed: to be averaged over replicas, and on a GPU."""
+        """Raises UserError where gradients must be formed: to be summed over processes, and on a GPU."""
         devices = f"{self.trainer.world_size} {self.device.type}"
         if self.optim.experts is ExpertOptimizer.gradient_free and devices != "1 cpu":
             raise UserError(
