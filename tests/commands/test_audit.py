@@ -54,6 +54,10 @@ def test_memory_for_several_numbers_of_devices(capsys: pytest.CaptureFixture[str
     assert one[2:5] == ["4.345", "8.690", "4.345"]
     assert sixteen[2] == "3.337"
     assert float(one[5]) > float(sixteen[5]) > 3.337
+    assert main(["lm/moe_256_h", "--devices", "16,17", "--results", str(RESULTS)]) == 0
+    out = capsys.readouterr().out
+    assert [line.split()[2:] for line in out.splitlines() if line.split()[:1] == ["17"]] == [["-"] * 4]
+    assert "there are 16 experts, or groups of them, to be shared" in out
     assert main(["lm/balance_0_0", "--devices", "1", "--scale", "pocket", "--results", str(RESULTS)]) == 0
     assert "lm/balance_0_0, pocket scale" in capsys.readouterr().out
     of_translation = ["mt/moe_32", "--devices", "1", "--scale", "pocket", "trainer=gpu", "savings=appendix_d"]

@@ -2,7 +2,7 @@
 
 outrageous-audit                                      every printed size, in seconds: no weight is allocated
 outrageous-audit lm/moe_256 lm/moe_256_h              the rows of these experiments alone
-outrageous-audit lm/moe_4096_h --devices 1,8,64       and what training takes on each of so many devices
+outrageous-audit lm/moe_4096_h --devices 1,8,16       and what training takes on each of so many devices
 outrageous-audit lm/moe_143m --devices 1 trainer=gpu savings=appendix_d     with settings, as outrageous-train has them
 outrageous-audit --save                               all rows, to results/tables/audit.md too
 outrageous-audit --one-gpu --save                     what fits one GPU, and with which settings: one_gpu.md beside it
@@ -32,6 +32,7 @@ ONE_BILLION_WORD = 793_471  # words of the vocabulary, where the settings do not
 WORDPIECES = 32_000  # of translation at paper scale
 GIGABYTE = 1e9
 MEMORY_HEADINGS = ["devices", "words of each", "weights", "optimizer", "gradients", "peak of a step"]
+TOO_FEW = "-: there are {} experts, or groups of them, to be shared, and no device can be without."
 
 
 @one_clear_message
@@ -39,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     """0 where every figure is as printed, or its difference explained; else 1."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("experiments", nargs="*", help="such as lm/moe_256 (default: all that have a printed size)")
-    parser.add_argument("--devices", type=_numbers, default=[], help="predict the memory for so many, such as 1,8,64")
+    parser.add_argument("--devices", type=_numbers, default=[], help="predict the memory for so many, such as 1,8,16")
     parser.add_argument("--scale", default="paper", help="of the predicted memory (default: paper)")
     parser.add_argument("--one-gpu", action="store_true", help="predict the memory of table 7's models on one GPU")
     parser.add_argument("--save", action="store_true", help="write what is printed to results/tables/")
@@ -103,7 +104,7 @@ def markdown(rows: list[AuditRow]) -> str:
 
 
 def memory_grid(experiment: str, scale: str, devices: list[int], settings: list[str]) -> Grid:
-    """What training takes on one of each number of GPUs, with these settings.
+    """What training takes on one of each number of GPUs, with these settings; "-" of more than can share its experts.
 
     Raises UserError if there is no such experiment or scale, or no such setting.
     """
@@ -113,12 +114,17 @@ def memory_grid(experiment: str, scale: str, devices: list[int], settings: list[
     config = any_config([f"experiment={experiment}", f"scale={scale}", *settings])
     words = config.trainer.words_per_batch
     rows = []
+    moe = config.model.moe
     for num_devices in devices:
-        memory = predict_memory(config, vocabulary_of(config), num_devices)
-        sizes = (memory.weights, memory.optimizer, memory.gradients, memory.peak)
-        rows.append([str(num_devices), f"{-(-words // num_devices):,}", *(f"{size / GIGABYTE:,.3f}" for size in sizes)])
+        cells = ["-"] * 4
+        if moe is None or num_devices <= moe.num_units:
+            memory = predict_memory(config, vocabulary_of(config), num_devices)
+            sizes = (memory.weights, memory.optimizer, memory.gradients, memory.peak)
+            cells = [f"{size / GIGABYTE:,.3f}" for size in sizes]
+        rows.append([str(num_devices), f"{-(-words // num_devices):,}", *cells])
+    notes = [] if moe is None or max(devices) <= moe.num_units else [TOO_FEW.format(moe.num_units)]
     title = f"{' '.join([experiment, *settings])}, {scale} scale: predicted memory of one GPU, GB"
-    return Grid(title, MEMORY_HEADINGS, rows, [])
+    return Grid(title, MEMORY_HEADINGS, rows, notes)
 
 
 def vocabulary_of(config: "AnyRunConfig") -> int:
@@ -178,7 +184,7 @@ def _counts(experiment: str) -> dict[str, int]:
 
 def _numbers(text: str) -> list[int]:
     if not all(number.isdecimal() and int(number) > 0 for number in text.split(",")):
-        raise argparse.ArgumentTypeError(f"{text!r}: must be whole numbers from 1, such as 1,8,64")
+        raise argparse.ArgumentTypeError(f"{text!r}: must be whole numbers from 1, such as 1,8,16")
     return [int(number) for number in text.split(",")]
 
 

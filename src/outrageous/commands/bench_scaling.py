@@ -45,7 +45,8 @@ def bench_scaling(content: dict[str, Any], arguments: argparse.Namespace, settin
 
 
 def _predictions(experiment: str, devices: list[int], device: Any) -> list[dict[str, Any]]:
-    """Of steps at paper scale; without the softmax's and the embedding's words beyond One Billion Word's."""
+    """Of steps at paper scale; without the softmax's and the embedding's words beyond One Billion Word's, and without
+    seconds where there are more devices than experts, or groups of them."""
     import torch
 
     from outrageous.commands.audit import ONE_BILLION_WORD
@@ -59,8 +60,12 @@ def _predictions(experiment: str, devices: list[int], device: Any) -> list[dict[
         model = LanguageModel(config.model, ONE_BILLION_WORD)
     words = config.trainer.words_per_batch
     alone = predict_seconds(model, words, 1, device)
-    rows = []
+    assert config.model.moe is not None
+    rows: list[dict[str, Any]] = []
     for number in devices:
+        if number > config.model.moe.num_units:
+            rows.append({"experiment": experiment, "devices": number, "seconds": None})
+            continue
         seconds = predict_seconds(model, words, number, device)
         sent = predict_traffic(model, words, number).rows * number / words if number > 1 else 0.0
         rows.append(

@@ -46,6 +46,11 @@ class MoEConfig:
     num_groups: int | None = None
     recompute: bool = False
 
+    @property
+    def num_units(self) -> int:
+        """What the (primary) gate chooses among, and several devices can share."""
+        return self.num_groups or self.num_experts
+
 
 @dataclass
 class LanguageModelConfig:

@@ -20,18 +20,7 @@ def scaling_markdown(content: dict[str, Any]) -> str:
         )
         for row in figures["counted"]
     ]
-    predicted = [
-        (
-            row["experiment"],
-            f"{row['devices']}",
-            f"{row['rows_per_word']:,.0f}",
-            f"{row['flops_per_byte']:,.0f}" if row["flops_per_byte"] else "-",
-            f"{row['seconds']:.3g}",
-            f"{row['sending']:.1%}",
-            f"{row['speed_up']:.1f}",
-        )
-        for row in figures["predicted"]
-    ]
+    predicted = [(row["experiment"], f"{row['devices']}", *_predicted(row)) for row in figures["predicted"]]
     headings = [
         "model",
         "devices",
@@ -52,7 +41,20 @@ def scaling_markdown(content: dict[str, Any]) -> str:
             "**Predicted, not measured**: steps at paper scale on devices that reach "
             f"{device['flops'] / 1e12:g} TFLOP/s in training and {device['bandwidth'] / 1e9:g} GB/s to each other, "
             f"with {device['latency'] * 1e6:g} µs for any exchange or sum; computing and sending take turns. "
-            "Memory is left aside: `outrageous-audit EXPERIMENT --devices …` says where a model fits.",
+            "Memory is left aside: `outrageous-audit EXPERIMENT --devices …` says where a model fits. Without figures: "
+            "too few experts, or groups of them, for so many devices.",
             markdown_table(headings, predicted),
         ]
+    )
+
+
+def _predicted(row: dict[str, Any]) -> tuple[str, ...]:
+    if row["seconds"] is None:
+        return ("-",) * 5
+    return (
+        f"{row['rows_per_word']:,.0f}",
+        f"{row['flops_per_byte']:,.0f}" if row["flops_per_byte"] else "-",
+        f"{row['seconds']:.3g}",
+        f"{row['sending']:.1%}",
+        f"{row['speed_up']:.1f}",
     )

@@ -55,7 +55,7 @@ def _check_units(moe: MoEConfig | None, trainer: TrainerConfig) -> None:
     if moe is None or trainer.strategy is not Strategy.expert_parallel:
         return
     try:
-        Shard.of(moe.num_groups or moe.num_experts, 0, num_processes)
+        Shard.of(moe.num_units, 0, num_processes)
     except ValueError as error:
         raise UserError(f"trainer.devices={trainer.devices} trainer.num_nodes={trainer.num_nodes}: {error}") from error
 

@@ -57,7 +57,7 @@ def build_module(
 
 
 def _own_experts(moe: MoEConfig, processes: Processes) -> AbstractContextManager[None]:
-    return keeping(Shard.of(moe.num_groups or moe.num_experts, processes.rank, processes.size).rows)
+    return keeping(Shard.of(moe.num_units, processes.rank, processes.size).rows)
 
 
 def build_data(config: AnyRunConfig, corpus: AnyCorpus) -> AnyDataModule:
