@@ -31,8 +31,9 @@ class Crossing:
         num_here = sizes[processes.rank]
         counts = processes.exchange(tokens_per_unit, sizes, [num_here] * processes.size).view(-1, num_here)  # [w, U]
         self.rows_per_unit = counts.sum(dim=0)
-        self._send = [int(part.sum()) for part in tokens_per_unit.split(sizes)]
-        self._receive: list[int] = counts.sum(dim=1).tolist()
+        sent = torch.stack([part.sum() for part in tokens_per_unit.split(sizes)])
+        # In one reading, for which a GPU is waited.
+        self._send, self._receive = torch.stack([sent, counts.sum(dim=1)]).tolist()
         units = torch.arange(num_here, device=counts.device)
         arrived = units.repeat(processes.size).repeat_interleave(counts.flatten())  # [C]
         self.numbers = None if numbers is None else processes.exchange(numbers, self._send, self._receive)
