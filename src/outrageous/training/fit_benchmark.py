@@ -34,7 +34,8 @@ def measure_fit(config: AnyRunConfig, vocabulary_size: int, num_threads: int) ->
     and have no padding; on a GPU sentences are of other lengths in each step.
 
     Without a GPU, the operations that a GPU would do are done on the CPU, but for LSTMs, which take the predicted
-    memory and compute nothing; the peak is then what the process grew by.
+    memory and compute nothing; the peak is then what the process grew by beyond
+    what it kept of such steps before.
 
     Raises UserError if the device is not there.
     """
@@ -78,7 +79,7 @@ def _turn_on_cpu(config: AnyRunConfig, vocabulary_size: int, words: int) -> Turn
     with ExitStack() as stack:
         stack.enter_context(as_on_gpu())
         stack.enter_context(at_hand(GpuPart()))
-        _take_steps(config, vocabulary_size, 2 * LENGTH)  # libraries take memory of their own at first
+        _take_steps(config, vocabulary_size, words)  # oneDNN keeps what it compiles for each shape, and so on
         gc.collect()
         before = forget_peak()
         seconds = _take_steps(config, vocabulary_size, words)
