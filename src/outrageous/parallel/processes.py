@@ -78,9 +78,13 @@ class PendingSum:
         the same everywhere, and nobody need tell it."""
         if self._size == 1:
             return self._x
-        self._work.wait()
+        self.wait()
         total: Tensor = _Sum.apply(self._x, self._total, self._size)
         return total
+
+    def wait(self) -> None:
+        """Until the others' parts are here; of several processes only."""
+        self._work.wait()
 
 
 class _Sum(torch.autograd.Function):

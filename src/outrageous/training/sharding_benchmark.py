@@ -125,6 +125,6 @@ def _timing() -> Iterator[list[float]]:
         return wrapped
 
     names = ("all_reduce", "all_to_all_single")
-    waiting = mock.patch.object(PendingSum, "result", timed(PendingSum.result))
+    waiting = mock.patch.object(PendingSum, "wait", timed(PendingSum.wait))
     with waiting, mock.patch.multiple(dist, **{name: timed(getattr(dist, name)) for name in names}):
         yield seconds
