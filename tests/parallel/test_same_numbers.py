@@ -178,8 +178,11 @@ def test_in_single_precision_losses_and_gradients_agree_to_a_millionth(
         for process in results:
             torch.testing.assert_close(process[kind].losses, expected.losses, rtol=1e-6, atol=0)
             torch.testing.assert_close(process[kind].norms, expected.norms, rtol=1e-6, atol=0)
+        square_off, square_norm = torch.zeros(NUM_STEPS), torch.zeros(NUM_STEPS)
         for name, gradients in expected.gradients.items():
             for mine in whole([process[kind].gradients[name] for process in results], ".experts." in name, dim=1):
                 off, norms = (mine - gradients).flatten(1).norm(dim=1), gradients.flatten(1).norm(dim=1)
                 assert off[0] <= 1e-6 * norms[0], (kind, name)
                 assert (off <= 3e-6 * norms).all(), (kind, name)  # rounding of 20 steps has moved the weights too
+            square_off, square_norm = square_off + off.square(), square_norm + norms.square()
+        assert (square_off.sqrt() <= 1e-6 * square_norm.sqrt()).all(), kind  # the whole gradient, in every step
