@@ -104,6 +104,15 @@ def test_a_sweep_under_torchrun_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
         must_launch(several, in_sweep=True)
 
 
+def test_a_sweep_under_srun_is_refused_but_that_of_hydras_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    several = trainer("trainer=expert_parallel", "trainer.devices=2")
+    of_srun(monkeypatch, 2, 1)
+    with pytest.raises(UserError, match=r"a sweep .* with hydra/launcher=slurm"):
+        must_launch(several, in_sweep=True)
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
+    assert not must_launch(several, in_sweep=True)
+
+
 def test_restarts_that_would_hang_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     several = trainer("trainer=expert_parallel", "trainer.devices=2")
     of_torchrun(monkeypatch, 2, 2)

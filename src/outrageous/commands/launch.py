@@ -24,8 +24,8 @@ def must_launch(trainer: TrainerConfig, in_sweep: bool = False) -> bool:
     """Whether this process is to start those that train; not where torchrun or SLURM has started it as one of them.
 
     Raises UserError for several machines, each of which somebody else must start, for a sweep by processes of
-    torchrun, which would be those of all its runs, one after the other, for restarts that would hang, and for others
-    than so many processes as the settings name.
+    torchrun or srun, which would be those of all its runs, one after the other (Hydra's launcher makes a job of every
+    run), for restarts that would hang, and for others than so many processes as the settings name.
     """
     of_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
     if of_torchrun and in_sweep:
@@ -39,6 +39,11 @@ def must_launch(trainer: TrainerConfig, in_sweep: bool = False) -> bool:
         return False
     num_tasks = int(os.environ.get("SLURM_NTASKS", 1))
     if "SLURM_STEP_ID" in os.environ and num_tasks > 1:
+        if in_sweep and "SUBMITIT_EXECUTOR" not in os.environ:
+            raise UserError(
+                "a sweep (-m, sweep=…) under srun, whose processes would be those of all its runs: give the command "
+                "without srun and with hydra/launcher=slurm, which makes a job of every run"
+            )
         _check_number(trainer, "srun", num_tasks, num_tasks // int(os.environ["SLURM_NNODES"]))
         return False
     if trainer.strategy is Strategy.single:
