@@ -49,6 +49,7 @@ bench-gpu: $(READY) ## on a machine with a CUDA GPU: its tests, then, whatever f
 	@trap 'exit 130' INT; set -x; failed=0; \
 	.venv/bin/python -m pytest -m cuda || failed=1; \
 	$(BENCH) agreement --save || failed=1; \
+	$(BENCH) products experts=64,256,1000 --save || failed=1; \
 	$(BENCH) fit scale=paper --save || failed=1; \
 	$(BENCH) step experiment=$(TABLE_7) $(PAPER) --rounds 1 --save || failed=1; \
 	$(BENCH) step experiment=lm/moe_34m,lm/moe_143m $(PAPER) savings=appendix_d --rounds 1 --save || failed=1; \

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from outrageous.commands.bench import main
 from outrageous.training import corpus_benchmark, layer_benchmark
@@ -158,6 +159,20 @@ def test_cost_against_the_number_of_experts(
     assert (folder / "cost.md").read_text() in capsys.readouterr().out
     assert "∝ N^" in (folder / "cost.svg").read_text()
     assert (folder / "cost.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_products_of_experts_by_their_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    sizes = ["experts=2,4", "rows=8,16", "d_model=8", "d_hidden=16"]
+    assert main(["products", *sizes, "--rounds", "1", "--save"]) == 0
+    folder = tmp_path / "results" / "benchmarks"
+    rows = json.loads((folder / "products.json").read_text())["figures"]["rows"]
+    assert [(row["num_experts"], row["rows_per_expert"]) for row in rows] == [(2, 8), (2, 16), (4, 8), (4, 16)]
+    assert all(row["share_of_dense"] > 0 for row in rows)
+    assert (folder / "products.md").read_text() in capsys.readouterr().out
 
 
 def test_decoding_by_beams_and_lengths(

@@ -6,6 +6,7 @@ python -m outrageous.commands.bench fit          steps of the paper's models wit
 python -m outrageous.commands.bench agreement    200 steps of three seeds on a CPU and on a GPU: dev perplexities
 python -m outrageous.commands.bench layer        one MoE layer, what bounds it, other packages' layers
 python -m outrageous.commands.bench cost         one layer against the number of experts
+python -m outrageous.commands.bench products     experts' products alone, beside a device's rate
 python -m outrageous.commands.bench memory       what each memory saving of appendix D saves and costs
 python -m outrageous.commands.bench decoding     translations: beams of 1, 4 and 10, by length
 python -m outrageous.commands.bench feedback     training: the context fed back, step by step
@@ -32,7 +33,7 @@ from typing import Any
 
 from outrageous.commands.bench_corpora import bench_data, bench_vocabulary
 from outrageous.commands.bench_decoding import bench_decoding, bench_feedback
-from outrageous.commands.bench_layers import bench_cost, bench_layer, bench_memory
+from outrageous.commands.bench_layers import bench_cost, bench_layer, bench_memory, bench_products
 from outrageous.commands.bench_scaling import bench_scaling, bench_sharding
 from outrageous.commands.bench_sizes import save
 from outrageous.commands.bench_steps import bench_agreement, bench_batching, bench_fit, bench_step
@@ -46,6 +47,7 @@ ROUNDS = {
     "agreement": 3,
     "layer": 3,
     "cost": 3,
+    "products": 5,
     "memory": 5,
     "decoding": 5,
     "feedback": 9,
@@ -81,6 +83,7 @@ def main(argv: list[str] | None = None) -> int:
         "agreement": bench_agreement,
         "layer": bench_layer,
         "cost": bench_cost,
+        "products": bench_products,
         "memory": bench_memory,
         "decoding": bench_decoding,
         "feedback": bench_feedback,

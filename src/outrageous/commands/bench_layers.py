@@ -57,6 +57,29 @@ def bench_cost(content: dict[str, Any], arguments: argparse.Namespace, settings:
     return {"cost.json": as_json(content), "cost.md": text.encode(), "cost.svg": drawing.svg, "cost.png": drawing.png}
 
 
+def bench_products(content: dict[str, Any], arguments: argparse.Namespace, settings: list[str]) -> dict[str, bytes]:
+    """Experts' products alone, by the rows that each gets; on a GPU where there is one. What has been measured is saved
+    where a later size ends the process."""
+    import torch
+
+    from outrageous.results.products_table import products_markdown
+    from outrageous.training.libraries import set_up_cpu
+    from outrageous.training.products_benchmark import BankSize, measure_products
+
+    set_up_cpu(arguments.threads)
+    sizes = read_sizes(arguments.what, settings)
+    (d_model,), (d_hidden,) = sizes["d_model"], sizes["d_hidden"]
+    banks = [BankSize(n, rows, d_model, d_hidden) for n in sizes["experts"] for rows in sizes["rows"]]
+    name = "products_gpu" if torch.cuda.is_available() else "products"
+    files: dict[str, bytes] = {}
+    for content["figures"] in measure_products(banks, arguments.rounds):
+        files = {f"{name}.json": as_json(content), f"{name}.md": products_markdown(content).encode()}
+        if arguments.save:
+            save(files)
+    print(products_markdown(content), end="")
+    return files
+
+
 def bench_memory(content: dict[str, Any], arguments: argparse.Namespace, settings: list[str]) -> dict[str, bytes]:
     """What each memory saving of appendix D saves and costs."""
     from outrageous.results.savings_table import savings_markdown

@@ -10,6 +10,7 @@ from outrageous.errors import UserError
 SIZES = {
     "layer": {"experts": [4, 32, 256, 1024], "tokens": [2048, 8192], "d_model": [512], "d_hidden": [1024], "k": [4]},
     "cost": {"experts": [16, 64, 256, 1024], "tokens": [8192], "d_model": [512], "d_hidden": [1024], "k": [4]},
+    "products": {"experts": [16, 64], "rows": [300, 1000], "d_model": [512], "d_hidden": [1024]},
     "memory": {"experts": [256], "tokens": [2048], "d_model": [512], "d_hidden": [1024], "k": [4]},
     "decoding": {"lengths": [10, 20, 40, 80], "beams": [1, 4, 10], "sentences": [32], "source": [20]},
     "feedback": {"lengths": [10, 20, 40], "pairs": [40], "source": [25]},
