@@ -46,7 +46,7 @@ def test_sampled_loss_equals_its_twin(
     target = torch.randint(num_classes, (num_tokens,))  # often in the sample: accidental hits
     sample = softmax.sampler.sample(hidden.device)
     inputs = [hidden, softmax.weight, softmax.bias]
-    with patch("outrageous.models.sampled_softmax.LOGITS_AT_ONCE", logits_at_once):
+    with patch("outrageous.models.sampled_loss.LOGITS_ON_CPU", logits_at_once):
         loss = softmax.loss_for_sample(hidden, target, sample)
         grads = torch.autograd.grad(loss, inputs)
     expected = twin(softmax, hidden, target, sample)
@@ -113,14 +113,14 @@ def train_softmax(logits_at_once: int) -> None:
     """A step on 8,192 tokens and 4,096 sampled classes: 134 MB of logits."""
     torch.set_num_threads(1)
     softmax = VocabularySoftmax(10_000, 16, 4096)
-    with patch("outrageous.models.sampled_softmax.LOGITS_AT_ONCE", logits_at_once):
+    with patch("outrageous.models.sampled_loss.LOGITS_ON_CPU", logits_at_once):
         softmax.sampled_loss(torch.randn(8192, 16, requires_grad=True), torch.randint(10_000, (8192,))).backward()
 
 
 @pytest.mark.slow
 def test_chunks_take_less_memory() -> None:
-    whole, in_chunks = (peak_memory(train_softmax, number) for number in (2**25, 2**22))
-    assert whole - in_chunks > 2 * 0.134e9
+    whole, in_chunks = (peak_memory(train_softmax, number) for number in (2**25, 2**20))
+    assert whole - in_chunks > 1.5 * 0.134e9  # there are two of them at a time, or their probabilities
 
 
 @pytest.mark.parametrize("tokens_per_chunk", [1, 3, 7, 1024])

@@ -19,7 +19,7 @@ from outrageous.training.run import run
 # Of gates, noise, loads, sampled and full softmax, losses, clipping and optimizer.
 IN_FLOAT32 = (
     *("softplus", "erf_", "topk", "_softmax", "_log_softmax", "nll_loss_forward", "_softmax_backward_data", "var"),
-    *("_log_softmax_backward_data", "nll_loss_backward", "_foreach_norm", "_fused_adam_"),
+    *("_foreach_norm", "_fused_adam_"),
 )
 
 

@@ -11,13 +11,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
+from outrageous.models.sampled_loss import sum_of_losses
 from outrageous.moe.grouped import without_autocast
-
-# Of a sampled loss: half a gigabyte in float32, and some three times as much is in use at a time. A larger batch is cut
-# into chunks, whose logits are computed again in the backward pass.
-LOGITS_AT_ONCE = 2**27
 
 UNLIKELY = 1e-18  # once in more steps than all computers will take
 
@@ -93,30 +89,12 @@ def _first_occurrences(drawn: Tensor) -> Tensor:
     return position.masked_fill(~is_first, len(drawn)).sort().values
 
 
-def tokens_at_once(num_sampled: int) -> int:
-    """How many tokens' logits of sampled classes there are at a time, at most."""
-    return max(1, LOGITS_AT_ONCE // num_sampled)
-
-
 def _accidental_hits(target: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
     """target [T], classes [S] distinct -> [T], whether a target is among the classes, and [T], in which place: any,
     where it is not."""
     ordered, position = torch.sort(classes)
     slot = torch.searchsorted(ordered, target).clamp_(max=classes.numel() - 1)
     return ordered[slot] == target, position[slot]
-
-
-def _sum_of_losses(
-    hidden: Tensor, true_logit: Tensor, is_hit: Tensor, place: Tensor, of_sample: Tensor, offset: Tensor
-) -> Tensor:
-    """Cross-entropies of C tokens: hidden [C, D], true_logit, is_hit, place [C], of_sample [S, D], offset [S], which
-    their logits are shifted by -> scalar."""
-    # log Q spans many times what it must be exact to: it is subtracted after a product in bfloat16, not within.
-    sampled = F.linear(hidden, of_sample) + offset  # [C, S], float32
-    without_hits = torch.zeros_like(true_logit).masked_fill(is_hit, -torch.inf)
-    sampled.scatter_add_(1, place.unsqueeze(1), without_hits.to(sampled.dtype).unsqueeze(1))
-    logits = torch.cat([true_logit.unsqueeze(1), sampled], dim=1)
-    return F.cross_entropy(logits, torch.zeros_like(place), reduction="sum")
 
 
 class FullSoftmax(nn.Module):
@@ -178,23 +156,13 @@ class VocabularySoftmax(FullSoftmax):
 
     def loss_for_sample(self, hidden: Tensor, target: Tensor, sample: Sample, num_words: float | None = None) -> Tensor:
         """`sampled_loss` for a given sample. log Q is subtracted from true and sampled logits alike; sampled classes
-        equal to a row's target are left out of that row. Holds LOGITS_AT_ONCE at once."""
+        equal to a row's target are left out of that row."""
         log_q_target = self.sampler.expected_count(target, sample.num_tries).log()  # [T]
         log_q_sample = self.sampler.expected_count(sample.classes, sample.num_tries).log()  # [S]
         # Looked up at once: each look-up of its own would make a gradient as large as the table.
         rows = F.embedding(torch.cat([target, sample.classes]), self.weight, sparse=self.sparse)
         of_target, of_sample = rows.split([len(target), len(sample.classes)])  # [T, D], [S, D]
         true_logit = (hidden * of_target).sum(dim=1) + self.bias[target] - log_q_target
-        of_tokens = (hidden, true_logit, *_accidental_hits(target, sample.classes))
-        of_classes = (of_sample, self.bias[sample.classes] - log_q_sample)
-        at_once = tokens_at_once(self.sampler.num_sampled)
-        if len(target) <= at_once:
-            total = _sum_of_losses(*of_tokens, *of_classes)
-        else:
-            chunks = zip(*(tensor.split(at_once) for tensor in of_tokens), strict=True)
-            losses = [
-                checkpoint(_sum_of_losses, *chunk, *of_classes, use_reentrant=False, preserve_rng_state=False)
-                for chunk in chunks
-            ]
-            total = torch.stack(losses).sum()
+        hits = _accidental_hits(target, sample.classes)
+        total = sum_of_losses(hidden, true_logit, *hits, of_sample, self.bias[sample.classes] - log_q_sample)
         return total / (len(target) if num_words is None else num_words)
