@@ -61,17 +61,20 @@ def test_batches_for_a_gpu_are_made_ahead_and_are_the_same(pack: Pack) -> None:
     assert (plain.num_workers, plain.pin_memory) == (0, False)  # on a CPU cores are for training
     assert for_gpu.num_workers >= 1
     assert for_gpu.pin_memory
-    batches, ahead = list(plain), list(for_gpu)
-    assert len(batches) == len(ahead) > 5
+    batches, ahead = [*plain, *plain], [*for_gpu, *for_gpu]  # in a second pass by the same processes
+    assert for_gpu.persistent_workers
+    assert len(batches) == len(ahead) > 10
     for batch, other in zip(batches, ahead, strict=True):
         assert all(map(torch.equal, vars(batch).values(), vars(other).values()))
 
 
 def test_batches_by_hand() -> None:
-    # The longest first: 5 4 | 3 3 2 | 2 1 within nine words each
+    # The longest first: 5 | 4 3 | 3 2 2 | 1 within nine words, and within nine places (1.1 · 9, rounded down) each
     sampler = BudgetBatchSampler(np.array([3, 5, 2, 1, 4, 3, 2]), 9, shuffle=False)
-    assert batches_of(sampler) == [[1, 4], [0, 5, 2], [6, 3]]
-    assert sampler.padding_fraction() == pytest.approx(1 - 20 / (2 * 5 + 3 * 3 + 2 * 2))
+    assert batches_of(sampler) == [[1], [4, 0], [5, 2, 6], [3]]
+    assert sampler.padding_fraction() == pytest.approx(1 - 20 / (5 + 2 * 4 + 3 * 3 + 1))
+    # Within ten words and eleven places, of which five and four leave one unused.
+    assert batches_of(BudgetBatchSampler(np.array([3, 5, 2, 1, 4, 3, 2]), 10, shuffle=False))[0] == [1, 4]
 
 
 def test_a_sentence_longer_than_the_budget_is_a_batch_of_its_own() -> None:
@@ -89,6 +92,7 @@ def test_every_sentence_comes_once_an_epoch_within_the_budget(
         assert len(batches) == len(sampler)
         assert sorted(chain.from_iterable(batches)) == list(range(len(lengths)))
         assert all(len(batch) == 1 or lengths[batch].sum() <= budget for batch in batches)
+        assert all(len(batch) == 1 or lengths[batch].max() * len(batch) <= 1.1 * budget for batch in batches)
         padded = sum(len(batch) * lengths[batch].max() for batch in batches)
         assert sampler.padding_fraction() == pytest.approx(1 - lengths.sum() / padded)
 

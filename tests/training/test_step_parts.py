@@ -14,7 +14,7 @@ from outrageous.training import step_benchmark
 from outrageous.training.benchmark import Stepper
 from outrageous.training.device_memory import enough_memory, reason_of
 from outrageous.training.run import run
-from outrageous.training.step_benchmark import ONE_STEP, Turn, dense_flops, measure_steps
+from outrageous.training.step_benchmark import AFTER_ONE, Turn, dense_flops, measure_steps
 from outrageous.training.step_parts import PARTS, label, seconds_of_parts
 
 ORIGIN = {
@@ -30,7 +30,7 @@ def test_the_backward_pass_counts_for_the_part_that_made_it_necessary() -> None:
     x, weight = (torch.randn(600, 600, requires_grad=True) for _ in range(2))
     shares = []
     for _ in range(5):  # others on the machine may interrupt one or another
-        with profile(activities=[ProfilerActivity.CPU], schedule=ONE_STEP) as trace:
+        with profile(activities=[ProfilerActivity.CPU], schedule=AFTER_ONE) as trace:
             for step in range(2):
                 with label("experts"):
                     y = x @ weight

@@ -15,6 +15,9 @@ from outrageous.data.loading import WordBatch, loader_of, places_of
 from outrageous.data.packing import PackedSentences
 
 SORTED_AT_ONCE = 1 << 20  # sentences
+# Of a batch, padding included, for each word of its budget. So the longest sentences of a corpus, which none is like, do
+# not make the batch in which they are the one that takes several times the memory of all others.
+MOST_PLACES = 1.1
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,8 @@ class SentenceDataset(Dataset[Batch]):
 
 
 class BudgetBatchSampler(BatchSampler):
-    """Index arrays of batches of at most `words_per_batch` predicted tokens; every sentence comes once in an epoch.
+    """Index arrays of batches of at most `words_per_batch` predicted tokens, and a tenth more places, padding included;
+    every sentence comes once in an epoch.
 
     Sentences are ordered by length, the longest first, and cut into batches; each epoch draws which sentences of the
     same length go together. Only lengths decide where the cuts are, so every epoch has the same padding. No sentence is
@@ -155,11 +159,14 @@ def longest_first(lengths: NDArray[np.integer], order: NDArray[np.int32]) -> NDA
 
 
 def _cut(lengths: NDArray[np.integer], budget: int) -> NDArray[np.int64]:
-    """Cut a sequence of lengths into runs that sum to at most `budget`, or of one: the bounds [runs + 1]."""
+    """Cut a sequence of falling lengths into runs that sum to at most `budget` and, as many times the first of them,
+    to at most MOST_PLACES · budget, or of one: the bounds [runs + 1]."""
     total = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=total[1:])
     cuts = [0]
     while cuts[-1] < len(lengths):
-        end = np.searchsorted(total, total[cuts[-1]] + budget, side="right") - 1
-        cuts.append(max(int(end), cuts[-1] + 1))
+        start = cuts[-1]
+        end = int(np.searchsorted(total, total[start] + budget, side="right")) - 1
+        most = int(MOST_PLACES * budget) // max(1, int(lengths[start]))
+        cuts.append(max(min(end, start + most), start + 1))
     return np.array(cuts)

@@ -19,13 +19,15 @@ def agreement_markdown(content: dict[str, Any]) -> str:
     ]
     seeds = [f"seed {seed}" for seed in figures["rows"][0]["seeds"]]
     within = "within" if abs(figures["difference"]) <= figures["spread"] else "beyond"
+    spread = f"{within} the spread between seeds on the CPU, {figures['spread']:.3f}"
+    if len(seeds) == 1:
+        spread = "and one seed has no spread to set that against"
     return "\n\n".join(
         [
             "# Training on a GPU and on a CPU",
             origin(content),
             f"{figures['experiment']}, {figures['scale']} scale, {figures['num_steps']} steps: dev perplexity.",
             markdown_table(["way", "precision", *seeds, "words/s"], rows),
-            f"The means differ by {figures['difference']:+.3f}, {within} the spread between seeds on the CPU, "
-            f"{figures['spread']:.3f}.\n",
+            f"The means differ by {figures['difference']:+.3f}, {spread}.\n",
         ]
     )

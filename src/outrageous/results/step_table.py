@@ -61,8 +61,8 @@ def _tables(figures: dict[str, Any], measured: list[dict[str, Any]]) -> list[str
         "that goes to them. Peak: of a GPU's memory, beside the predicted one, or, without a GPU, of the process."
     )
     of_parts = (
-        "Milliseconds, and share of the step: shares by the profiler, from one further step of each process. What the "
-        "backward pass does is counted with the part of the forward pass that it belongs to; waiting: what of a step's "
+        "Milliseconds, and share of the step: shares by the profiler, from further steps of each process. What the "
+        "backward pass does is counted with the part of the forward pass that it belongs to; waiting: what of these steps' "
         "time is left when a GPU's for all parts is taken from it."
     )
     return [

@@ -1,5 +1,6 @@
 """Speed of batching, and training steps to be timed."""
 
+import itertools
 import statistics
 import time
 from collections.abc import Iterator
@@ -88,5 +89,8 @@ def batches_forever(
 ) -> Iterator[Batch]:
     """Those of training; of several processes, this one's part of each."""
     part = {"rank": processes.rank, "world_size": processes.size}
-    while True:
-        yield from make_loader(corpus.train, words_per_batch, shuffle=True, for_gpu=for_gpu, **part)
+    loader = make_loader(corpus.train, words_per_batch, shuffle=True, for_gpu=for_gpu, **part)
+    assert isinstance(loader.sampler, BudgetBatchSampler)
+    for epoch in itertools.count():
+        loader.sampler.set_epoch(epoch)
+        yield from loader

@@ -26,9 +26,12 @@ from outrageous.training.step_parts import DATA, WAITING, label, label_parts, se
 
 NUM_WARM_UPS = {"cpu": 3, "cuda": 20}  # on a GPU PyTorch's allocator and libraries meet each shape for the first time
 NUM_STRETCHES, NUM_STEPS = 3, 10  # of each turn, and in each stretch, at the end of which alone a GPU is waited for
-ONE_STEP = schedule(wait=0, warmup=1, active=1)  # traced after one for the profiler to get ready in
+NUM_TRACED = 5  # steps; batches differ
+AFTER_ONE = schedule(wait=0, warmup=1, active=1)  # traced after one step for the profiler to get ready in
 DENSE_SIZE = {"cpu": 1024, "cuda": 8192}  # of the square matrices that tell how fast a device multiplies
-NUM_PRODUCTS = 5
+NUM_PRODUCTS = {"cpu": 1, "cuda": 20}  # which follow each other, in each of
+NUM_MEASURED = 5
+TO_SPEED = 0.3  # seconds of products before those: an idle GPU has a low clock
 
 
 @dataclass(frozen=True)
@@ -126,38 +129,43 @@ def _measured(config: RunConfig, corpus: Corpus) -> Turn:
     assert isinstance(model, LanguageModel)
     label_parts(model)
     batches = batches_forever(corpus, config.trainer.words_per_batch, for_gpu=on_gpu)
-    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
     for _ in range(NUM_WARM_UPS[stepper.device.type]):
         _step(stepper, batches)
-    measured = [_stretch(stepper, batches) for _ in range(NUM_STRETCHES)]
-    with profile(activities=activities, schedule=ONE_STEP) as trace:
-        _step(stepper, batches)
-        stepper.wait()
-        trace.step()
-        _step(stepper, batches)
-        stepper.wait()
-    seconds = [of_stretch / NUM_STEPS for _, of_stretch in measured]
-    parts = seconds_of_parts(trace, on_gpu)
-    if on_gpu:
-        parts[WAITING] = max(0.0, statistics.median(seconds) - sum(parts.values()))
+    measured = [_stretch(stepper, batches, NUM_STEPS) for _ in range(NUM_STRETCHES)]
+    dense = dense_flops(stepper.device, stepper.dtype)
+    parts = _traced(stepper, batches)
     return Turn(
         speeds=[words / of_stretch for words, of_stretch in measured],
-        seconds=seconds,
+        seconds=[of_stretch / NUM_STEPS for _, of_stretch in measured],
         parts={part: of_part / sum(parts.values()) for part, of_part in parts.items()},
         peak=torch.cuda.max_memory_allocated() if on_gpu else peak_of_this_process(),
         flops_per_word=cost(model).flops_per_training_word,
         expert_flops_per_word=2 * 3 * expert_ops(model),
         vocabulary_size=len(corpus.vocabulary),
         on_gpu=on_gpu,
-        dense_flops=dense_flops(stepper.device, stepper.dtype),
+        dense_flops=dense,
     )
 
 
-def _stretch(stepper: Stepper, batches: Iterator[Batch]) -> tuple[int, float]:
+def _traced(stepper: Stepper, batches: Iterator[Batch]) -> dict[str, float]:
+    """Seconds of some steps, by part."""
+    on_gpu = stepper.device.type == "cuda"
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
+    with profile(activities=activities, schedule=AFTER_ONE) as trace:
+        _stretch(stepper, batches, 1)
+        trace.step()
+        _, seconds = _stretch(stepper, batches, NUM_TRACED)
+    parts = seconds_of_parts(trace, on_gpu)
+    if on_gpu:
+        parts[WAITING] = max(0.0, seconds - sum(parts.values()))
+    return parts
+
+
+def _stretch(stepper: Stepper, batches: Iterator[Batch], num_steps: int) -> tuple[int, float]:
     """Words and seconds of some steps, which follow each other as in training: a GPU is not waited for between them."""
     stepper.wait()
     start = time.perf_counter()
-    words = sum(_step(stepper, batches) for _ in range(NUM_STEPS))
+    words = sum(_step(stepper, batches) for _ in range(num_steps))
     stepper.wait()
     return words, time.perf_counter() - start
 
@@ -172,12 +180,18 @@ def _step(stepper: Stepper, batches: Iterator[Batch]) -> int:
 
 
 def dense_flops(device: torch.device, dtype: torch.dtype) -> float:
-    """Floating-point operations per second of a product of square matrices, the median of some."""
-    size = DENSE_SIZE[device.type]
+    """Floating-point operations per second of products of square matrices, the median of some."""
+    size, num_products = DENSE_SIZE[device.type], NUM_PRODUCTS[device.type]
     a, b = torch.randn(2, size, size, device=device, dtype=dtype)
-    seconds = []
-    for _ in range(1 + NUM_PRODUCTS):
+
+    def seconds() -> float:
         start = time.perf_counter()
-        (a @ b)[0, 0].item()  # waits
-        seconds.append(time.perf_counter() - start)
-    return 2 * size**3 / statistics.median(seconds[1:])
+        for _ in range(num_products):
+            product = a @ b
+        product[0, 0].item()  # waits
+        return (time.perf_counter() - start) / num_products
+
+    to_speed = time.perf_counter() + TO_SPEED
+    while time.perf_counter() < to_speed:
+        seconds()
+    return 2 * size**3 / statistics.median(seconds() for _ in range(NUM_MEASURED))
