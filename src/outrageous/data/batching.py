@@ -15,8 +15,8 @@ from outrageous.data.loading import WordBatch, loader_of, places_of
 from outrageous.data.packing import PackedSentences
 
 SORTED_AT_ONCE = 1 << 20  # sentences
-# Of a batch, padding included, for each word of its budget. So the longest sentences of a corpus, which none is like, do
-# not make the batch in which they are the one that takes several times the memory of all others.
+# Of a batch, padding included, for each word of its budget. So the longest sentences of a corpus, which no others are
+# like, do not make the batch that they are in take several times the memory of the rest.
 MOST_PLACES = 1.1
 
 
