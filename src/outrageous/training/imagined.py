@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from outrageous.models.lstm import LSTM
 from outrageous.moe.part import BatchPart
 
-NUMBERS_OF_UNIT = 6  # four gates, the cell before and after tanh
+NUMBERS_OF_UNIT = 6  # kept: four gates, the cell before and after tanh
+NUMBERS_AT_WORK = 4  # while a pass lasts: the inputs' part of all gates, or its gradient, one product for all words
 
 
 class GpuPart(BatchPart):
@@ -31,7 +32,8 @@ class ImaginedPart(GpuPart):
 def imagine_lstms(model: nn.Module) -> None:
     """From now on the model's LSTMs take the memory that cuDNN's do, in the dtype of computation, and give zeros.
 
-    What cuDNN keeps is not documented: it is taken to be NUMBERS_OF_UNIT for each unit and word.
+    What cuDNN keeps and works with is not documented: it is taken to be NUMBERS_OF_UNIT and NUMBERS_AT_WORK for each unit
+    and word.
     """
     for module in model.modules():
         if isinstance(module, LSTM):
@@ -55,10 +57,18 @@ class _ImaginedLSTM(torch.autograd.Function):
         x, *copies = (tensor.to(dtype) for tensor in (x, *weights))
         out = x.new_zeros(*x.shape[:2], d_model)
         kept = x.new_zeros(*x.shape[:2], NUMBERS_OF_UNIT * num_units)
+        _work(x, num_units)
+        ctx.num_units = num_units
         ctx.save_for_backward(x, out, kept, *copies)
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, _, _, *weights = ctx.saved_tensors
+        _work(x, ctx.num_units)
         return torch.zeros_like(x), None, None, *(torch.zeros_like(weight) for weight in weights)
+
+
+def _work(x: Tensor, num_units: int) -> None:
+    """Takes the memory of a pass, and gives it back."""
+    x.new_zeros(*x.shape[:2], NUMBERS_AT_WORK * num_units)
