@@ -1,6 +1,6 @@
 """Lines are translated in their order, whatever they hold; options and mistakes of the user."""
 
-import io
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -18,16 +18,19 @@ Run = Callable[..., tuple[int, list[str], str]]
 
 
 @pytest.fixture
-def run_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def run_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
     """A function from bytes of standard input and arguments to the exit code, the lines of stdout, and stderr."""
 
     def call(text: bytes, *arguments: object) -> tuple[int, list[str], str]:
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text)))
+        file = tmp_path / "standard_input"
+        file.write_bytes(text)
         capsys.readouterr()
-        try:
-            code = translate.main([str(argument) for argument in arguments])
-        except SystemExit as stopped:
-            code = int(stopped.code or 0)
+        with file.open(encoding="utf-8") as stdin:
+            monkeypatch.setattr(sys, "stdin", stdin)
+            try:
+                code = translate.main([str(argument) for argument in arguments])
+            except SystemExit as stopped:
+                code = int(stopped.code or 0)
         output = capsys.readouterr()
         assert output.out.endswith("\n") or not output.out
         return code, output.out.split("\n")[:-1], output.err
@@ -59,6 +62,40 @@ def test_every_line_has_its_translation_in_its_place(run_command: Run, monkeypat
     assert code == 0
     assert output == [line.upper() for line in lines]
     assert shouting.sizes == [256, 256, 88]
+
+
+def test_lines_are_translated_when_no_further_one_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As from a program that waits for an answer before it writes on."""
+    monkeypatch.setattr(translate, "PAUSE", 0.01)
+    read, write = os.pipe()
+    with os.fdopen(read, "rb") as stdin:
+        chunks = translate._chunks(translate._lines(stdin), 256)
+        os.write(write, b"one\r\ntwo\nth")
+        assert next(chunks) == ["one", "two"]  # though the third has begun
+        os.write(write, b"ree\nfour")
+        os.close(write)
+        assert list(chunks) == [["three", "four"]]
+
+
+@pytest.mark.parametrize("name", ["stdin", "stdout"])
+def test_a_stream_that_is_closed(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, name, None)
+    with pytest.raises(SystemExit) as stopped:
+        translate.main(["a.ckpt"])
+    assert stopped.value.code == 2
+    assert f"{name} is closed" in capsys.readouterr().err
+
+
+def test_output_is_utf_8_whatever_the_locale(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(translate, "_load", lambda *_: (Shouting(), "de"))
+    (tmp_path / "in").write_bytes("ä\u2028⁂\n".encode())
+    with (tmp_path / "in").open(encoding="ascii") as stdin, (tmp_path / "out").open("w", encoding="ascii") as stdout:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        monkeypatch.setattr(sys, "stdout", stdout)
+        assert translate.main(["a.ckpt"]) == 0
+    assert (tmp_path / "out").read_bytes() == "Ä\u2028⁂\n".encode()
 
 
 def test_what_stands_before_a_line_that_is_not_text_is_translated(
@@ -112,10 +149,10 @@ def test_n_best_scores_attention_and_lines_that_are_cut(
     code, output, said = run_command(text.encode(), checkpoint, *options)
     assert code == 0, said
     assert len(output) == 8  # two for each line, also for the empty one
-    assert output[2:4] == ["0.0000\t", ""]
+    assert output[2:4] == ["0.0000\t", "\t"]
     for first, second in (output[:2], output[4:6], output[6:8]):
         assert re.fullmatch(r"-\d+\.\d{4}\t.*", first)
-        assert not second or float(second.split("\t")[0]) <= float(first.split("\t")[0])
+        assert second == "\t" or float(second.split("\t")[0]) <= float(first.split("\t")[0])
     assert "line 3: cut after 20 wordpieces" in said
     assert said.count(": cut after") == 1
     assert sorted(path.name for path in (tmp_path / "images").iterdir()) == ["line_1.png", "line_3.png", "line_4.png"]
@@ -131,7 +168,7 @@ def test_n_best_scores_attention_and_lines_that_are_cut(
     [
         (["--n-best", "5"], "--n-best 5: must lie between 1 and --beams 4"),
         (["--n-best", "0"], "--n-best 0: must lie between 1 and --beams 4"),
-        (["--beams", "0", "--n-best", "0"], "--n-best 0"),
+        (["--beams", "-1"], "--beams -1: must be at least 1"),
         (["--attention", __file__], "test_translate.py: is a file; name a folder"),
         (["--max-pieces", "1"], "--max-pieces 1: must be at least 2"),
         (["--to", "fr"], "--to fr: mt/moe_32_en_de translates into de; name one of these"),

@@ -82,10 +82,25 @@ def test_contexts_by_hand() -> None:
         1: [Context(0.2, "at", "sat", "</s>")],
         3: [Context(0.9, "at", "ran", "</s>"), Context(0.5, "the", "c", "at")],
     }
-    # "the c at" stands there twice and comes once; "the" comes next; nothing crosses the end of a sentence
+    # "the c at" stands there twice; "ran" comes once a sentence; nothing crosses the end of a sentence
     three = top_contexts(experts, positions, gates, pieces, sentences, num_contexts=3, width=9)[3]
-    assert three == [
-        Context(0.9, "the cat", "ran", "</s>"),
-        Context(0.5, "the", "c", "at sat</s>"),
-        Context(0.5, "the", "c", "at ran</s>"),
-    ]
+    assert three == [Context(0.9, "the cat", "ran", "</s>"), Context(0.5, "the", "c", "at sat</s>")]
+
+
+def test_a_text_that_stands_there_twice_comes_once() -> None:
+    pieces, sentences = ["▁a", "▁b", "▁a", "▁b", "▁c"], np.array([0, 0, 1, 1, 1])
+    contexts = top_contexts(
+        np.zeros(3, int), np.array([0, 2, 4]), np.array([0.9, 0.8, 0.1]), pieces, sentences, width=1
+    )
+    assert contexts == {0: [Context(0.9, "", "a", "b"), Context(0.1, "b", "c", "")]}
+
+
+def test_of_equal_gates_some_are_drawn_each_of_another_sentence() -> None:
+    """A hundred sentences of ten words, all of them with a gate of one."""
+    places = np.arange(1000)
+    pieces = [f"▁w{place}" for place in places]
+    contexts = top_contexts(places * 0, places, np.ones(1000), pieces, places // 10, num_contexts=10)
+    found = [int(one.token[1:]) // 10 for one in contexts[0]]
+    assert len(found) == len({*found}) == 10
+    assert max(found) - min(found) > 40  # not one passage
+    assert contexts == top_contexts(places * 0, places, np.ones(1000), pieces, places // 10, num_contexts=10)

@@ -180,7 +180,7 @@ def test_a_truncated_checkpoint_is_called_damaged(tmp_path: Path, length: int) -
 
 
 def test_a_folder_is_no_checkpoint(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="is damaged or no checkpoint"):
+    with pytest.raises(UserError, match=r"is a folder: name the file, such as .*best\.ckpt"):
         read_checkpoint(tmp_path)
 
 

@@ -93,3 +93,20 @@ def test_a_file_or_wordpieces_that_are_missing_are_named(
     alone.write_bytes((trained_translation / "best.ckpt").read_bytes())
     with pytest.raises(UserError, match=r"cannot read the wordpieces .*wordpieces\.model"):
         evaluate_translation(config, alone, file, None)
+
+
+def test_a_text_that_has_changed_since_training_is_no_test(
+    config: TranslationRunConfig, tiny_pairs: list[str], trained_translation: Path, tmp_path: Path
+) -> None:
+    checkpoint = trained_translation / "best.ckpt"
+    found, _ = evaluate_translation(config, checkpoint, None, None)
+    assert {*found} >= {"dev_perplexity", "test_perplexity", "test_bleu"}
+    lines = Path(str(config.data.path)).read_text(encoding="utf-8").splitlines()
+    # The same words, and so the same pieces; or others.
+    for other, message in (
+        ([lines[1], lines[0], *lines[2:]], "on another text than data.name="),
+        (lines[::-1], "with"),
+    ):
+        file = write(tmp_path / "changed.tsv", other)
+        with pytest.raises(UserError, match=f"was trained {message}"):
+            evaluate_translation(translation_config([*tiny_pairs, f"data.path={file}"]), checkpoint, None, None)

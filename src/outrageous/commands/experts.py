@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
 
     # Imported here, so that --help answers at once.
     from outrageous.commands.compose import from_plain
-    from outrageous.training.checkpoints import KEY, load_weights, read_checkpoint
+    from outrageous.training.checkpoints import KEY, check_own, load_weights, read_checkpoint
     from outrageous.training.expert_use import expert_use, leave_expert_use
     from outrageous.training.libraries import quieten, set_up_cpu
     from outrageous.training.run_folder import RunFolder
@@ -41,6 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     quieten()
     set_up_cpu(config.trainer.num_threads)
     corpus = prepare(config)
+    check_own(config, path, corpus)
     module = build_module(config, len(corpus.vocabulary), origin={})
     load_weights(module, path, corpus)
     data = build_data(config, corpus)

@@ -5,11 +5,11 @@ outrageous-translate checkpoint=….ckpt --n-best 3 --scores < in      three lin
 outrageous-translate checkpoint=….ckpt --attention pictures < in     with an image of each line's attention
 
 An empty line stays empty. A line of more than --max-pieces wordpieces is cut there, and stderr says so. Wordpieces are
-read from wordpieces.model, which training leaves beside the checkpoint. Progress goes to stderr. Translations are
-written 256 lines at a time, on a terminal one at a time.
+read from wordpieces.model, which training leaves beside the checkpoint. Input and output are UTF-8. Progress goes to
+stderr. Translations are written 256 lines at a time, and whenever no further line comes for a moment.
 
---n-best N writes N lines for each line, best first, empty ones where fewer hypotheses were found: line n of the input
-is answered by lines N·(n - 1) + 1 to N·n of the output.
+--n-best N writes N lines for each line, best first, empty ones (with --scores, a tab alone) where fewer hypotheses were
+found: line n of the input is answered by lines N·(n - 1) + 1 to N·n of the output.
 --scores: log(probability) / lp + cp of Wu et al. (2016), lp the length penalty ((5 + words) / 6)^0.2, cp the coverage
 penalty 0.2 · Σ log(min(attention, 1)) over the source; at most 0, the higher the better; of an empty line 0. Scores of
 different lines do not compare.
@@ -18,9 +18,12 @@ source's, the darker the more the one was written while looking at the other.
 """
 
 import argparse
+import io
+import os
+import select
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
     from outrageous.training.translator import Translation, Translator
 
 LINES_AT_ONCE = 256  # sorted by length among each other; as many are held back before they are written
+PAUSE = 0.1  # seconds without a further line, after which those that came are translated
+BYTES_AT_ONCE = 1 << 16
 
 
 @one_clear_message
@@ -45,16 +50,28 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--attention", type=Path, metavar="FOLDER", help="write line_<n>.png, each line's attention")
     parser.add_argument("--max-pieces", type=int, default=512, help="most wordpieces of a line (default: 512)")
     arguments = parser.parse_args(argv)
+    _check(arguments)
+    translator, target = _load(arguments.checkpoint, arguments.to, arguments.beams, arguments.max_pieces)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", newline="\n")  # as the input, whatever the locale
+    _translate(translator, target, _chunks(_lines(sys.stdin.buffer), LINES_AT_ONCE), sys.stdout, arguments)
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Raises UserError where arguments do not fit together, or there is nowhere to read or write."""
+    if arguments.beams < 1:
+        raise UserError(f"--beams {arguments.beams}: must be at least 1")
     if not 1 <= arguments.n_best <= arguments.beams:
         raise UserError(f"--n-best {arguments.n_best}: must lie between 1 and --beams {arguments.beams}")
     if arguments.max_pieces < 2:
         raise UserError(f"--max-pieces {arguments.max_pieces}: must be at least 2, a wordpiece and the end mark")
     if arguments.attention is not None and arguments.attention.exists() and not arguments.attention.is_dir():
         raise UserError(f"--attention {arguments.attention}: is a file; name a folder, new or old")
-    translator, target = _load(arguments.checkpoint, arguments.to, arguments.beams, arguments.max_pieces)
-    size = 1 if sys.stdin.isatty() else LINES_AT_ONCE  # one where somebody types them
-    _translate(translator, target, _chunks(sys.stdin.buffer, size), sys.stdout, arguments)
-    return 0
+    # Python's own word for a stream that was closed before it started, which the types leave out.
+    for name in ("stdin", "stdout"):
+        if getattr(sys, name) is None:
+            raise UserError(f"{name} is closed: give lines on standard input, and standard output a place to go")
 
 
 def _checkpoint(text: str) -> Path:
@@ -98,7 +115,8 @@ def _translate(
     from tqdm import tqdm
 
     written = 0  # lines of the input
-    with tqdm(desc=f"to {target}", unit="line", file=sys.stderr, mininterval=1) as bar:
+    interval = 1 if sys.stderr.isatty() else 30  # a log file wants few lines
+    with tqdm(desc=f"to {target}", unit=" lines", file=sys.stderr, mininterval=interval) as bar:
         try:
             for lines in chunks:
                 found, cut = translator.translate(lines, target, arguments.attention is not None, bar.update)
@@ -120,24 +138,43 @@ def _translate(
 def _line(found: "list[Translation]", scores: bool) -> str:
     """A line of output, of one translation or none."""
     if not found:
-        return "\n"
+        return "\t\n" if scores else "\n"
     return f"{found[0].score:.4f}\t{found[0].text}\n" if scores else f"{found[0].text}\n"
 
 
-def _chunks(source: BinaryIO, size: int) -> Iterator[list[str]]:
-    """Lines without their ends, `size` at a time. Raises UserError at a line that is not UTF-8, behind those before."""
+def _lines(source: BinaryIO) -> Iterator[bytes | None]:
+    """Lines of a stream, without their line feeds; None where no further one has come for PAUSE seconds."""
+    number, rest = source.fileno(), b""
+    while True:
+        if not select.select([number], [], [], PAUSE)[0]:
+            yield None
+        data = os.read(number, BYTES_AT_ONCE)
+        if not data:
+            break
+        *whole, rest = (rest + data).split(b"\n")
+        yield from whole
+    if rest:
+        yield rest
+
+
+def _chunks(lines: Iterable[bytes | None], size: int) -> Iterator[list[str]]:
+    """Lines without their ends, as many as come without a pause, `size` at the most. Raises UserError at a line that is
+    not UTF-8, behind those before."""
     chunk: list[str] = []
-    for number, raw in enumerate(source, start=1):
-        try:
-            chunk.append(raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n"))
-        except UnicodeDecodeError as error:
-            if chunk:
-                yield chunk
-            raise UserError(
-                f"standard input, line {number} is not UTF-8: byte {error.start + 1} is "
-                f"0x{error.object[error.start]:02x}; the {number - 1} lines before it are translated"
-            ) from error
-        if len(chunk) == size:
+    number = 0
+    for raw in lines:
+        if raw is not None:
+            number += 1
+            try:
+                chunk.append(raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r"))
+            except UnicodeDecodeError as error:
+                if chunk:
+                    yield chunk
+                raise UserError(
+                    f"standard input, line {number} is not UTF-8: byte {error.start + 1} is "
+                    f"0x{error.object[error.start]:02x}; the {number - 1} lines before it are translated"
+                ) from error
+        if chunk and (raw is None or len(chunk) == size):
             yield chunk
             chunk = []
     if chunk:

@@ -10,6 +10,7 @@ from outrageous.config import HubPairsConfig, ParallelCorpusConfig
 from outrageous.data.pairs import Row, check_languages, parse_directions
 from outrageous.data.prepared import Unfinished
 from outrageous.data.text import file_sha256
+from outrageous.data.wordpieces import as_learnt
 from outrageous.errors import UserError
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class HubPairs:
         if start < self._hub.num_pairs:
             for batch in self._load().skip(start).iter(ROWS_AT_ONCE):
                 for texts in batch["translation"]:
-                    yield "train", {language: _collapsed(text) for language, text in texts.items()}
+                    yield "train", {language: as_learnt(text or "") for language, text in texts.items()}
         yield from held_out[max(0, start - self._hub.num_pairs) :]
 
     def held_out(self) -> dict[str, Any]:
@@ -122,8 +123,4 @@ class HubPairs:
 
 def _lines(file: Path) -> list[str]:
     """The lines of a test set, which may be empty."""
-    return [_collapsed(line) for line in file.read_text(encoding="utf-8").removesuffix("\n").split("\n")]
-
-
-def _collapsed(text: str | None) -> str:
-    return " ".join((text or "").split())
+    return [as_learnt(line) for line in file.read_text(encoding="utf-8").removesuffix("\n").split("\n")]

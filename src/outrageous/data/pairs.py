@@ -11,10 +11,11 @@ from typing import Any, Protocol
 from outrageous.config import ParallelCorpusConfig
 from outrageous.data.split import assign_drawn
 from outrageous.data.text import file_sha256, find_files, read_whole_lines
+from outrageous.data.wordpieces import as_learnt
 from outrageous.errors import UserError
 
 Row = dict[str, str]
-"""Language -> sentence, white space collapsed; empty where there is no translation."""
+"""Language -> sentence `as_learnt`; empty where there is no translation."""
 
 Direction = tuple[str, str]
 """Source and target language."""
@@ -78,7 +79,7 @@ def read_rows(file: Path, columns: list[str]) -> Iterator[Row]:
         UserError: the file cannot be read, or a line has more or fewer columns.
     """
     for number, line in enumerate(read_whole_lines(file)):
-        texts = [" ".join(text.split()) for text in line.split("\t")]
+        texts = [as_learnt(text) for text in line.split("\t")]
         if len(texts) != len(columns):
             raise UserError(
                 f"{file}, line {number + 1}: {len(texts)} columns, where {', '.join(columns)} are {len(columns)}, "

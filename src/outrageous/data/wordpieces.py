@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,12 @@ def learn_wordpieces(sentences: Iterable[str], size: int, languages: Sequence[st
         reason = str(error).split("] ")[-1].strip() or "there is no text"
         raise UserError(f"data.vocabulary_size={size} does not fit the training text: {reason}") from error
     return Wordpieces(model.getvalue())
+
+
+def as_learnt(text: str) -> str:
+    """A sentence as pieces are learnt of it, and as it must be written to be cut into them: composed Unicode (NFC), and
+    one plain space wherever there is white space of any kind."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def language_token(language: str) -> str:

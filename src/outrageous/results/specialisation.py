@@ -106,24 +106,28 @@ def top_contexts(
     num_contexts: int = 10,
     width: int = 5,
 ) -> dict[int, list[Context]]:
-    """For each expert the positions where its gate is largest, and the text around them (table 9).
+    """For each expert the positions where its gate is largest, and the text around them (table 9). A token that has one
+    expert alone has a gate of 1, whatever the expert: of equal gates some are drawn at random, always the same, and of
+    a sentence one position only, so that they are not all of one passage.
 
     Args:
         experts, positions, gates: [S] of each assignment the expert, the place in `pieces` and the gate.
         pieces: wordpieces of all sentences, one after the other.
         sentences: [pieces] number of the sentence that each stands in: contexts end where it ends.
-        num_contexts: contexts for an expert; the same text comes once.
+        num_contexts: contexts for an expert, at most; the same text comes once.
         width: wordpieces on each side.
     """
     contexts: dict[int, list[Context]] = {int(expert): [] for expert in np.unique(experts)}
-    seen: set[tuple[int, str, str, str]] = set()
-    for assignment in np.argsort(-gates, kind="stable"):
+    seen: set[tuple[int, str, str, str] | tuple[int, int]] = set()
+    drawn = np.random.default_rng(0).permutation(len(gates))
+    for assignment in drawn[np.argsort(-gates[drawn], kind="stable")]:
         expert, position = int(experts[assignment]), int(positions[assignment])
         if len(contexts[expert]) == num_contexts:
             continue
         text = _around(pieces, sentences, position, width)
-        if (expert, *text) not in seen:
-            seen.add((expert, *text))
+        keys = {(expert, *text), (expert, int(sentences[position]))}
+        if not keys & seen:
+            seen |= keys
             contexts[expert].append(Context(float(gates[assignment]), *text))
     return contexts
 

@@ -13,13 +13,14 @@ from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.trainer.states import TrainerFn
 
+from outrageous.config import AnyRunConfig
 from outrageous.data.corpus import Corpus
 from outrageous.data.parallel_corpus import ParallelCorpus
 from outrageous.errors import UserError
 from outrageous.parallel.checkpoint_folders import KEY as FOLDER
 from outrageous.parallel.checkpoint_folders import delete_others, put_back
 from outrageous.parallel.processes import Processes
-from outrageous.training.run_folder import RunFolder
+from outrageous.training.run_folder import RunFolder, config_hash
 
 KEY = "outrageous"
 
@@ -125,6 +126,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except FileNotFoundError as error:
         raise UserError(f"checkpoint {path} does not exist") from error
+    except IsADirectoryError as error:
+        raise UserError(f"checkpoint {path} is a folder: name the file, such as {path / 'best.ckpt'}") from error
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
         raise UserError(
             f"checkpoint {path} is damaged or no checkpoint ({_first_line(error)}); delete it if it is a run's: "
@@ -142,6 +145,18 @@ def check_fits(checkpoint: dict[str, Any], path: Path, corpus: Corpus | Parallel
         raise UserError(
             f"checkpoint {path} was trained with vocabulary {trained_with}, but the corpus has vocabulary {given} of "
             f"{len(corpus.vocabulary)} words: give the data settings that the checkpoint was trained with"
+        )
+
+
+def check_own(config: AnyRunConfig, path: Path, corpus: Corpus | ParallelCorpus) -> None:
+    """Raises UserError if the checkpoint, of this config, was trained on another text than the corpus now has: what was
+    trained on might stand in its test part."""
+    checkpoint = read_checkpoint(path)
+    check_fits(checkpoint, path, corpus)
+    if checkpoint[KEY]["config_hash"] != config_hash(config, corpus.fingerprint):
+        raise UserError(
+            f"checkpoint {path} was trained on another text than data.name={config.data.name} now is, whose test part "
+            "may hold what it was trained on: restore that text, or give another (data=…, of translation pairs=…)"
         )
 
 

@@ -8,7 +8,7 @@ from outrageous.config import CorpusConfig, RunConfig
 from outrageous.data.corpus import prepare_corpus
 from outrageous.data.vocabulary import Vocabulary
 from outrageous.errors import UserError
-from outrageous.training.checkpoints import check_fits, load_weights, read_checkpoint
+from outrageous.training.checkpoints import check_fits, check_own, load_weights, read_checkpoint
 from outrageous.training.data_module import SentenceDataModule
 from outrageous.training.libraries import quieten, set_up_cpu
 from outrageous.training.run import dev_and_test
@@ -25,16 +25,18 @@ def evaluate(config: RunConfig, checkpoint: Path, data: CorpusConfig | None) -> 
         data: another corpus, whose words are then numbered by the checkpoint's vocabulary; None for that of the run.
 
     Raises:
-        UserError: the checkpoint or its vocabulary is missing or damaged, or does not fit the model or the corpus.
+        UserError: the checkpoint or its vocabulary is missing or damaged, or does not fit the model or the corpus; or
+            the run's corpus is not what it was.
     """
     quieten()
     set_up_cpu(config.trainer.num_threads)
     folder = Path(config.paths.corpora)
     if data is None:
         corpus = prepare_corpus(config.data, folder)
+        check_own(config, checkpoint, corpus)
     else:
         corpus = prepare_corpus(data, folder, _vocabulary_of(checkpoint))
-    check_fits(read_checkpoint(checkpoint), checkpoint, corpus)  # before a vocabulary that differs upsets the model
+        check_fits(read_checkpoint(checkpoint), checkpoint, corpus)  # before another vocabulary upsets the model
     module = build_module(config, len(corpus.vocabulary), origin={})
     load_weights(module, checkpoint, corpus)
     trainer = pl.Trainer(

@@ -32,8 +32,8 @@ class ImaginedPart(GpuPart):
 def imagine_lstms(model: nn.Module) -> None:
     """From now on the model's LSTMs take the memory that cuDNN's do, in the dtype of computation, and give zeros.
 
-    What cuDNN keeps and works with is not documented: it is taken to be NUMBERS_OF_UNIT and NUMBERS_AT_WORK for each unit
-    and word.
+    What cuDNN keeps and works with is not documented: it is taken to be NUMBERS_OF_UNIT and NUMBERS_AT_WORK for each
+    unit and word.
     """
     for module in model.modules():
         if isinstance(module, LSTM):

@@ -14,11 +14,10 @@ from outrageous.errors import UserError
 from outrageous.models.beam_search import BeamSettings
 from outrageous.models.gnmt import TranslationModel
 from outrageous.results.translation_metrics import perplexity_per_wordpiece
+from outrageous.training.checkpoints import check_own
 from outrageous.training.libraries import quieten, set_up_cpu
 from outrageous.training.translation_test import bleu_of, translate_test
-from outrageous.training.translator import Translator, load_model, padded
-
-MAX_PIECES = 512  # of a side, as Translator has it
+from outrageous.training.translator import MAX_PIECES, Translator, load_model, padded
 
 Pairs = dict[str, tuple[list[str], list[str]]]
 """`en-de` -> sources and references."""
@@ -36,13 +35,14 @@ def evaluate_translation(
         direction: as `en-de`, the only one to test, or that of `pairs`; None for all that the model has.
 
     Raises:
-        UserError: checkpoint, wordpieces or pairs are missing or damaged, or do not fit each other.
+        UserError: checkpoint, wordpieces or pairs are missing or damaged, or do not fit each other; or the run's corpus
+            is not what it was.
     """
     quieten()
     set_up_cpu(config.trainer.num_threads)
     directions = _directions(config, direction)
     if pairs is None:
-        parts = _own_corpus(config, directions)
+        parts = _own_corpus(config, checkpoint, directions)
     elif len(directions) == 1:
         parts = {"test": {directions[0]: _read(pairs, directions[0])}}
     else:
@@ -71,8 +71,9 @@ def _directions(config: TranslationRunConfig, direction: str | None) -> list[str
     return [direction]
 
 
-def _own_corpus(config: TranslationRunConfig, directions: list[str]) -> dict[str, Pairs]:
+def _own_corpus(config: TranslationRunConfig, checkpoint: Path, directions: list[str]) -> dict[str, Pairs]:
     corpus = prepare_parallel(config.data, Path(config.paths.corpora))
+    check_own(config, checkpoint, corpus)
     return {part: {name: corpus.text(part, name) for name in directions} for part in ("dev", "test")}
 
 

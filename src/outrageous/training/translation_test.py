@@ -31,8 +31,10 @@ def score_translations(model: TranslationModel, corpus: ParallelCorpus, folder: 
 def translate_test(translator: Translator, sources: list[str], direction: str) -> list[str]:
     """The best translation of each source; stderr shows how far it is."""
     interval = 0.1 if sys.stderr.isatty() else 30  # a log file wants few lines
-    with tqdm(total=len(sources), desc=f"test {direction}", unit="line", mininterval=interval) as bar:
-        found, _ = translator.translate(sources, direction.split("-")[1], done=bar.update)
+    with tqdm(total=len(sources), desc=f"test {direction}", unit=" lines", mininterval=interval) as bar:
+        found, cut = translator.translate(sources, direction.split("-")[1], done=bar.update)
+    if cut:
+        print(f"test {direction}: cut {len(cut)} sources after {translator.max_pieces} wordpieces", file=sys.stderr)
     return [best[0].text for best in found]
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from outrageous.config import TranslationRunConfig
-from outrageous.data.wordpieces import Wordpieces
+from outrageous.data.wordpieces import Wordpieces, as_learnt
 from outrageous.errors import UserError
 from outrageous.models.beam_search import BeamSettings, Hypothesis, beam_search
 from outrageous.models.gnmt import TranslationModel
@@ -17,6 +17,7 @@ from outrageous.training.run_folder import RunFolder
 from outrageous.training.translation_module import TranslationModule
 
 WORDS_PER_BATCH = 16384  # of source, padding included, times the number of beams
+MAX_PIECES = 512  # of a sentence: attention and states would take memory without limit, and no training pair is as long
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,11 @@ class Translation:
 class Translator:
     """A trained model with its wordpieces.
 
-    An empty line's translation is empty. A line of more than `max_pieces` wordpieces is cut there: attention and states
-    would take memory without limit, and no training pair is as long.
+    An empty line's translation is empty. A line of more than `max_pieces` wordpieces is cut there.
     """
 
     def __init__(
-        self, model: TranslationModel, wordpieces: Wordpieces, settings: BeamSettings, max_pieces: int = 512
+        self, model: TranslationModel, wordpieces: Wordpieces, settings: BeamSettings, max_pieces: int = MAX_PIECES
     ) -> None:
         self.model, self.wordpieces, self.settings, self.max_pieces = model.eval(), wordpieces, settings, max_pieces
 
@@ -64,9 +64,10 @@ class Translator:
             for each line its translations, best first, and the numbers of the lines that were cut, from 0.
 
         Raises:
-            UserError: the wordpieces have tokens for target languages, but none for this one.
+            UserError: the wordpieces have tokens for target languages, but none for this one; or what the model
+                computes is not a number.
         """
-        encoded = self.wordpieces.encode_sources(lines, target_language)
+        encoded = self.wordpieces.encode_sources(list(map(as_learnt, lines)), target_language)
         cut = [i for i, ids in enumerate(encoded) if len(ids) > self.max_pieces]
         for i in cut:
             encoded[i] = [*encoded[i][: self.max_pieces - 1], Wordpieces.eos_id]
@@ -79,6 +80,8 @@ class Translator:
                 self.model, source, mask, Wordpieces.bos_id, Wordpieces.eos_id, self.settings, keep_attention
             )
             for i, of_line in zip(batch, hypotheses, strict=True):
+                if not of_line:
+                    raise UserError("the model gives no word a probability: its weights are no numbers, or damaged")
                 found[i] = [self._translation(encoded[i], one) for one in of_line]
             done(len(batch))
         return found, cut
