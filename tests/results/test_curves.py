@@ -39,7 +39,7 @@ def test_dense_models_are_dashed(row: str, line: str) -> None:
 
 def test_learning_curves_are_the_same_every_time_and_of_the_rows_asked_for(make_record: MakeRecord) -> None:
     records = [make_record("moe_4"), make_record("moe_32")]
-    first, second = (learning_curves("Curves: mine", ["moe_4"], records, "pocket", "the command") for _ in range(2))
+    first, second = (learning_curves("Curves: mine", {"moe_4": "moe_4"}, records, "pocket", "the command") for _ in range(2))
     assert first.svg == second.svg
     assert b"Curves: mine, pocket scale" in first.svg
     assert b"moe_4  81.5" in first.svg
@@ -51,8 +51,8 @@ def test_learning_curves_are_the_same_every_time_and_of_the_rows_asked_for(make_
 def test_labels_end_within_the_figure(row: str, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[Figure] = []
     monkeypatch.setattr(curves, "render", lambda figure, command: drawn.append(figure))
-    record = make_record(row, curve=[CurvePoint(1, 1000, 900.0), CurvePoint(2, 2000, 888.8)])
-    learning_curves("Curves", [row], [record], "pocket", "the command")
+    record = make_record(f"row of {row}", curve=[CurvePoint(1, 1000, 900.0), CurvePoint(2, 2000, 888.8)])
+    learning_curves("Curves", {f"row of {row}": row}, [record], "pocket", "the command")
     texts = [text for text in drawn[0].axes[0].texts if row in text.get_text()]
     assert len(texts) == 1
     assert texts[0].get_window_extent().x1 <= drawn[0].bbox.x1
@@ -61,4 +61,4 @@ def test_labels_end_within_the_figure(row: str, make_record: MakeRecord, monkeyp
 @pytest.mark.parametrize("curve", [None, []])
 def test_no_curve_says_so(make_record: MakeRecord, curve: list[CurvePoint] | None) -> None:
     records = [] if curve is None else [make_record(curve=curve)]
-    assert b"not run" in learning_curves("reference", ["moe_4"], records, "pocket", "the command").svg
+    assert b"not run" in learning_curves("reference", {"moe_4": "moe_4"}, records, "pocket", "the command").svg

@@ -2,7 +2,7 @@
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -19,14 +19,17 @@ COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#C
 Curve = list[tuple[float, float, float]]
 
 
-def learning_curves(heading: str, rows: Sequence[str], records: Iterable[Record], scale: str, command: str) -> Drawing:
-    """The mean over seeds in a band of one sample standard deviation each way, for those of `rows` that were run."""
+def learning_curves(
+    heading: str, rows: Mapping[str, str], records: Iterable[Record], scale: str, command: str
+) -> Drawing:
+    """The mean over seeds in a band of one sample standard deviation each way, for those of `rows` that were run, under
+    the names that `rows` gives them."""
     seeds = by_row(records, scale)
-    curves = {row: mean_curve(seeds[row]) for row in rows if row in seeds}
+    curves = {name: mean_curve(seeds[row]) for row, name in rows.items() if row in seeds}
     with house_style():
         figure = Figure(figsize=(7.2, 4.6), layout="constrained")
         axes = figure.subplots()
-        axes.set_title(f"{heading}, {scale} scale (dashed: dense models)")
+        axes.set_title(f"{heading}, {scale} scale\n(dashed: dense models; bands: sample standard deviation over seeds)")
         labels: list[Label] = []
         if any(curves.values()):
             labels = _draw_curves(axes, curves)
@@ -68,7 +71,11 @@ def _draw_curves(axes: Axes, curves: dict[str, Curve]) -> list[Label]:
     best = min(label.y for label in labels)
     axes.set_ylim(0.94 * best, min(axes.get_ylim()[1], 1.6 * best))  # the first measurements would flatten the rest
     room = 0.0115 * (max(len(label.text) for label in labels) - 1)  # on the right for the labels, of the whole width
-    axes.set_xlim(0, max(1.3, 1 / (1 - room)) * max(label.x for label in labels))
+    top = axes.get_ylim()[1]
+    first = min(words for curve in curves.values() for words, mean, _ in curve if mean <= top)
+    last = max(label.x for label in labels)
+    width = last - first or last
+    axes.set_xlim(first - 0.05 * width, first + max(1.3, (1 + 0.05 * room) / (1 - room)) * width)
     axes.set_xlabel("words trained (predicted tokens)")
     axes.set_ylabel("dev perplexity")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))

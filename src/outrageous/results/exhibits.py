@@ -45,7 +45,8 @@ def make_exhibits(
         for figure in drawn
     }
     for each in curves:
-        rows = [each.table.row_of(cells) for cells in each.table.printed_rows(published)]
+        printed = each.table.printed_rows(published)
+        rows = {each.table.row_of(cells): each.table.label(cells) for cells in printed}
         drawings[each.name] = learning_curves(f"{each.title}: {origin}", rows, records, scale, command)
     for name, drawing in drawings.items():
         files[f"{name}_{scale}.svg"] = drawing.svg

@@ -31,10 +31,11 @@ class PaperTable:
     """A table of the paper.
 
     name: its file under results/published.  row_of: the row of our records that a printed row is compared with.
-    label: how that row is called, under `heading`.  on_terminal: which columns a terminal shows.
+    label: how that row is called, under `heading`.  on_terminal: which columns a terminal shows, all of them printed.
     legend, column_notes: stand below; the latter explain columns that the terminal leaves out.
     row_notes: the same for rows of our records, where there are any.
     models: further rows, of models for which the paper prints a curve and no figure.
+    of_others: models in print that no experiment of ours is.
     """
 
     name: str
@@ -48,6 +49,7 @@ class PaperTable:
     column_notes: tuple[str, ...]
     row_notes: dict[str, str] = field(default_factory=dict)
     models: tuple[str, ...] = ()
+    of_others: tuple[str, ...] = ()
 
     def printed_rows(self, published: Path) -> list[PrintedCells]:
         """Every row, `-` where nothing is printed. Raises UserError when the published table is damaged."""

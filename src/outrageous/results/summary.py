@@ -30,9 +30,11 @@ class RowSummary:
     """The seeds of one row at one scale.
 
     metrics: what every seed measured, and `dev_perplexity_after_a_tenth` where every seed's curve has a point there.
+    by_seed: test perplexity.
     """
 
     row: str
+    by_seed: dict[int, float]
     metrics: dict[str, Estimate]
     parameters: int
     ops_per_timestep: int
@@ -70,6 +72,7 @@ def _summary(row: str, seeds: list[Record]) -> RowSummary:
     in_all = [name for name in measured[0] if all(name in metrics for metrics in measured)]
     return RowSummary(
         row=row,
+        by_seed={record.seed: record.metrics["test_perplexity"] for record in seeds},
         metrics={name: estimate([metrics[name] for metrics in measured]) for name in in_all},
         parameters=seeds[0].parameters,
         ops_per_timestep=seeds[0].ops_per_timestep,

@@ -21,8 +21,10 @@ SACREBLEU = Column("sacreBLEU", "", metric("test_bleu_sacrebleu"))
 SIZES = (OPS, Column("total params\n(B)", "total_params_billions", _billions))
 OURS = "Ours: mean ± sample standard deviation (number of seeds), of the whole test part; beams of 4."
 SAME_ROWS = (
-    "moe_2048 is our mt/moe_2048_h; of models in rows without a printed figure, the paper prints a curve (figure 4)."
+    "moe_2048 is our mt/moe_2048_h; of models in rows without a printed figure, the paper prints a curve (figure 4); "
+    "models of others in print have no experiment here, and -."
 )
+OF_OTHERS = ("gnmt", "gnmt_rl", "pbmt", "lstm_6_layer", "lstm_6_layer_posunk", "deepatt", "deepatt_posunk")
 METRICS = (
     "perplexity: per wordpiece, not comparable between vocabularies; BLEU, tokenised: multi-bleu.perl's, of text "
     "tokenised by Moses, as in print; sacreBLEU: 13a of plain text (nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp)."
@@ -49,6 +51,7 @@ def _table(name: str, title: str, direction: str, columns: tuple[Column, ...]) -
         legend=("Printed: WMT'14, newstest2014.", OURS, SAME_ROWS),
         column_notes=(METRICS, MASKS, COUNTED),
         models=("moe_0", "moe_32", "moe_512_h"),
+        of_others=OF_OTHERS,
     )
 
 
@@ -113,6 +116,7 @@ TABLE_5 = MultilingualTable(
         COUNTED,
     ),
     models=("moe_0_en_de", "moe_32_en_de", "moe_0_en_fr", "moe_32_en_fr"),
+    of_others=("gnmt_mono",),
 )
 TRANSLATION_TABLES = (TABLE_2, TABLE_3, TABLE_5)
 FIGURE_4 = (
