@@ -118,14 +118,14 @@ def top_contexts(
         width: wordpieces on each side.
     """
     contexts: dict[int, list[Context]] = {int(expert): [] for expert in np.unique(experts)}
-    seen: set[tuple[int, str, str, str] | tuple[int, int]] = set()
+    seen: set[tuple[object, ...]] = set()
     drawn = np.random.default_rng(0).permutation(len(gates))
     for assignment in drawn[np.argsort(-gates[drawn], kind="stable")]:
         expert, position = int(experts[assignment]), int(positions[assignment])
         if len(contexts[expert]) == num_contexts:
             continue
         text = _around(pieces, sentences, position, width)
-        keys = {(expert, *text), (expert, int(sentences[position]))}
+        keys: set[tuple[object, ...]] = {(expert, *text), (expert, int(sentences[position]))}
         if not keys & seen:
             seen |= keys
             contexts[expert].append(Context(float(gates[assignment]), *text))
