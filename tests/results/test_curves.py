@@ -39,7 +39,9 @@ def test_dense_models_are_dashed(row: str, line: str) -> None:
 
 def test_learning_curves_are_the_same_every_time_and_of_the_rows_asked_for(make_record: MakeRecord) -> None:
     records = [make_record("moe_4"), make_record("moe_32")]
-    first, second = (learning_curves("Curves: mine", {"moe_4": "moe_4"}, records, "pocket", "the command") for _ in range(2))
+    first, second = (
+        learning_curves("Curves: mine", {"moe_4": "moe_4"}, records, "pocket", "the command") for _ in range(2)
+    )
     assert first.svg == second.svg
     assert b"Curves: mine, pocket scale" in first.svg
     assert b"moe_4  81.5" in first.svg
