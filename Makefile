@@ -45,10 +45,12 @@ bench: $(READY) ## measure one MoE layer beside other packages', and against the
 	$(BENCH) cost --save
 
 bench-gpu: ## on a machine with a CUDA GPU: its tests, then, whatever fails, all that docs/one_gpu.md would have measured
-	@$(MAKE) --no-print-directory --keep-going bench-gpu-speed bench-gpu-fit
+	@$(MAKE) -j1 --no-print-directory --keep-going bench-gpu-speed bench-gpu-fit
 
 # Without a GPU nothing is measured; with one, no measurement that fails ends those after it.
-CHECK_GPU = @$(RUN) -c 'import sys, torch; torch.cuda.is_available() or sys.exit("there is no CUDA device here: nothing is measured")'
+CHECK_GPU = @$(RUN) -c 'import sys; import outrageous.commands.bench, torch; torch.cuda.is_available() or sys.exit("there is no CUDA device here: nothing is measured")'
+bench-gpu-speed bench-gpu-fit: export PYTHONPATH := src:.
+bench-gpu-speed bench-gpu-fit: export PYTORCH_ALLOC_CONF ?= expandable_segments:True
 MEASURE = @trap 'exit 130' INT; set -x; failed=0
 
 bench-gpu-speed: $(if $(filter .venv/%,$(RUN)),$(READY)) ## the first half: CUDA tests, whole steps, experts' products

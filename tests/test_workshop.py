@@ -130,3 +130,14 @@ def test_set_up_without_a_usable_python_says_what_it_found(tmp_path: Path) -> No
     assert "python3.12: not installed" in done.stderr
     assert "python3.11: " in done.stderr
     assert not (tmp_path / ".venv").exists()
+
+
+def test_one_gpu_is_measured_by_whatever_python_is_named() -> None:
+    """Without .venv, one half after the other, the package found in the sources."""
+    command = ["make", "--dry-run", "bench-gpu", "RUN=some-python"]
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert ".venv" not in printed
+    measured = re.findall(r"^some-python -m (\S+ \S+)", printed, re.MULTILINE)
+    benches = [f"outrageous.commands.bench {name}" for name in ("step", "products", "fit", "vocabulary", "agreement")]
+    assert measured == ["pytest -m", *benches]
+    assert re.search(r"^bench-gpu-speed bench-gpu-fit: export PYTHONPATH := src:", read("Makefile"), re.MULTILINE)

@@ -72,9 +72,10 @@ def test_lines_are_translated_when_no_further_one_comes(monkeypatch: pytest.Monk
         chunks = translate._chunks(translate._lines(stdin), 256)
         os.write(write, b"one\r\ntwo\nth")
         assert next(chunks) == ["one", "two"]  # though the third has begun
-        os.write(write, b"ree\nfour")
+        os.write(write, b"r")
+        os.write(write, b"ee\n\nfive")
         os.close(write)
-        assert list(chunks) == [["three", "four"]]
+        assert list(chunks) == [["three", "", "five"]]
 
 
 @pytest.mark.parametrize("name", ["stdin", "stdout"])

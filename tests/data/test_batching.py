@@ -73,8 +73,9 @@ def test_batches_by_hand() -> None:
     sampler = BudgetBatchSampler(np.array([3, 5, 2, 1, 4, 3, 2]), 9, shuffle=False)
     assert batches_of(sampler) == [[1], [4, 0], [5, 2, 6], [3]]
     assert sampler.padding_fraction() == pytest.approx(1 - 20 / (5 + 2 * 4 + 3 * 3 + 1))
-    # Within ten words and eleven places, of which five and four leave one unused.
-    assert batches_of(BudgetBatchSampler(np.array([3, 5, 2, 1, 4, 3, 2]), 10, shuffle=False))[0] == [1, 4]
+    # Twenty words and twenty-two places are just within a budget of twenty; twenty and twenty-four are not.
+    assert batches_of(BudgetBatchSampler(np.array([11, 9]), 20, shuffle=False)) == [[0, 1]]
+    assert batches_of(BudgetBatchSampler(np.array([12, 8]), 20, shuffle=False)) == [[0], [1]]
 
 
 def test_a_sentence_longer_than_the_budget_is_a_batch_of_its_own() -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from outrageous.models.sampled_softmax import Sample, VocabularySoftmax
+from outrageous.moe.device import as_on_gpu
 from outrageous.training.peak_memory import peak_memory
 
 
@@ -53,6 +54,40 @@ def test_sampled_loss_equals_its_twin(
     expected_grads = torch.autograd.grad(expected, inputs)
     assert_close(loss, expected, rtol=1e-9, atol=1e-9)
     assert_close(grads, expected_grads, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+@pytest.mark.parametrize("num_chunks", [1, 4])
+def test_in_bfloat16_loss_and_gradients_are_near_those_in_float32(num_chunks: int, device: str) -> None:
+    """As with trainer=gpu."""
+    torch.manual_seed(0)
+    softmax = VocabularySoftmax(900, 32, 128).to(device)
+    hidden = torch.randn(200, 32, device=device, requires_grad=True)
+    target = torch.randint(900, (200,), device=device)
+    sample = softmax.sampler.sample(hidden.device)
+    inputs = [hidden, softmax.weight, softmax.bias]
+    found = []
+    for enabled in (False, True):
+        with (
+            as_on_gpu(),
+            patch("outrageous.models.sampled_loss.LOGITS_ON_GPU", 200 * 128 // num_chunks),
+            torch.autocast(device, torch.bfloat16, enabled=enabled),
+        ):
+            loss = softmax.loss_for_sample(hidden, target, sample)
+        found.append([loss, *torch.autograd.grad(loss, inputs)])
+    for exact, value in zip(*found, strict=True):
+        assert value.dtype == torch.float32
+        assert (value - exact).norm() <= 0.01 * exact.norm()
+
+
+def test_no_tokens_have_no_loss_and_no_gradient() -> None:
+    """As of a process to whose part of a batch no sentence came."""
+    softmax = build(9, num_sampled=3)
+    hidden = torch.zeros(0, 4, dtype=torch.float64, requires_grad=True)
+    loss = softmax.loss_for_sample(hidden, torch.zeros(0, dtype=torch.int64), sample_of(8, 3, 1, num_tries=4), 5)
+    grads = torch.autograd.grad(loss, [hidden, softmax.weight, softmax.bias])
+    assert loss == 0
+    assert all(not grad.any() for grad in grads)
 
 
 def test_sampled_loss_by_hand() -> None:

@@ -63,6 +63,14 @@ def test_a_step_begins_without_the_gradients_of_the_step_before(build: Build, ba
     assert all(weight.grad is None for weight in module.parameters())
 
 
+def test_a_process_without_a_sentence_has_no_word_loss(build: Build, batch: Batch) -> None:
+    module, padding = build(), batch.padding_only()
+    loss = module.sum_of_word_losses(module.hidden(padding)[0], padding.predicted)
+    loss.backward()
+    assert loss == 0
+    assert not any(weight.grad.any() for weight in module.parameters() if weight.grad is not None)
+
+
 def test_initial_weights_depend_on_the_seed_alone(build: Build) -> None:
     first = build().state_dict()
     torch.rand(5)

@@ -104,8 +104,8 @@ def test_a_text_that_has_changed_since_training_is_no_test(
     lines = Path(str(config.data.path)).read_text(encoding="utf-8").splitlines()
     # The same words, and so the same pieces; or others.
     for other, message in (
-        ([lines[1], lines[0], *lines[2:]], "on another text than data.name="),
-        (lines[::-1], "with"),
+        ([lines[1], lines[0], *lines[2:]], "on corpus"),
+        (lines[::-1], "with vocabulary"),
     ):
         file = write(tmp_path / "changed.tsv", other)
         with pytest.raises(UserError, match=f"was trained {message}"):

@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     quieten()
     set_up_cpu(config.trainer.num_threads)
     corpus = prepare(config)
-    check_own(config, path, corpus)
+    check_own(path, corpus)
     module = build_module(config, len(corpus.vocabulary), origin={})
     load_weights(module, path, corpus)
     data = build_data(config, corpus)

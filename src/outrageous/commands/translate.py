@@ -100,13 +100,9 @@ def _load(path: Path, target: str | None, num_beams: int, max_pieces: int) -> "t
         raise UserError(f"{config.name} translates into {', '.join(targets)}: name one of these, as --to {targets[0]}")
     if target not in (None, *targets):
         raise UserError(f"--to {target}: {config.name} translates into {', '.join(targets)}; name one of these")
-    try:
-        settings = BeamSettings(num_beams)
-    except ValueError as error:
-        raise UserError(str(error)) from error
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model, wordpieces = load_model(config, path)
-    return Translator(model.to(device), wordpieces, settings, max_pieces), target or targets[0]
+    return Translator(model.to(device), wordpieces, BeamSettings(num_beams), max_pieces), target or targets[0]
 
 
 def _translate(
@@ -144,16 +140,21 @@ def _line(found: "list[Translation]", scores: bool) -> str:
 
 def _lines(source: BinaryIO) -> Iterator[bytes | None]:
     """Lines of a stream, without their line feeds; None where no further one has come for PAUSE seconds."""
-    number, rest = source.fileno(), b""
+    number = source.fileno()
+    begun: list[bytes] = []  # of a line whose end has not come
     while True:
-        if not select.select([number], [], [], PAUSE)[0]:
+        while not select.select([number], [], [], PAUSE)[0]:
             yield None
         data = os.read(number, BYTES_AT_ONCE)
+        first, *others = data.split(b"\n")
+        begun.append(first)
+        if others:
+            yield b"".join(begun)
+            yield from others[:-1]
+            begun = others[-1:]
         if not data:
             break
-        *whole, rest = (rest + data).split(b"\n")
-        yield from whole
-    if rest:
+    if rest := b"".join(begun):
         yield rest
 
 

@@ -65,7 +65,7 @@ def loader_of(dataset: Dataset[B], sampler: BatchSampler, for_gpu: bool) -> Data
         num_workers=WORKERS_FOR_GPU if for_gpu else 0,
         pin_memory=for_gpu,
         persistent_workers=for_gpu,  # a pass does not wait for them to start
-        generator=torch.Generator(),  # each pass draws a number: from the global generator, a resumed run would differ
+        generator=torch.Generator(),  # passes draw a number: from the global generator, a resumed run would differ
     )
 
 

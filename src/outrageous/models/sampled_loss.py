@@ -12,8 +12,8 @@ from torch.autograd.function import once_differentiable
 from outrageous.moe.device import on_gpu
 from outrageous.moe.grouped import same_dtype, without_autocast
 
-# How many logits there are at a time: on a CPU as many as its cache holds, on a GPU half a gigabyte in float32, and two
-# and a half times as much is in use.
+# How many logits there are at a time: on a CPU as many as its cache holds, on a GPU half a gigabyte in float32, and as
+# much again for their logarithms' softmax.
 LOGITS_ON_CPU, LOGITS_ON_GPU = 2**18, 2**27
 
 
@@ -44,21 +44,14 @@ class _SumOfLosses(torch.autograd.Function):
         ctx: Any, hidden: Tensor, true_logit: Tensor, is_hit: Tensor, place: Tensor, of_sample: Tensor, offset: Tensor
     ) -> Tensor:
         rows, classes = same_dtype(hidden, of_sample)
-        total, of_true, of_rows = torch.zeros_like(true_logit[0]), torch.empty_like(true_logit), torch.empty_like(rows)
+        total, of_true, of_rows = true_logit.new_zeros(()), torch.empty_like(true_logit), torch.empty_like(rows)
         of_offset = torch.zeros_like(offset)
         of_classes = torch.zeros_like(classes, dtype=offset.dtype)  # not in bfloat16: every chunk adds to it
         tensors = (rows, true_logit, is_hit, place, of_rows, of_true)
         size = max(1, (LOGITS_ON_GPU if on_gpu(hidden) else LOGITS_ON_CPU) // len(classes))
-        chunks = zip(*(tensor.split(size) for tensor in tensors), strict=True)
         with without_autocast(hidden):
-            for h, true, hit, where, of_h, of_t in chunks:
-                log_p = _log_probabilities(h, true, hit, where, classes, offset)
-                total -= log_p[:, 0].sum()
-                torch.expm1(log_p[:, 0], out=of_t)  # p - 1
-                p = torch.exp(log_p[:, 1:], out=h.new_empty(len(h), len(classes)))
-                of_offset += p.sum(dim=0, dtype=offset.dtype)
-                torch.mm(p, classes, out=of_h)
-                of_classes += p.t() @ h
+            for chunk in zip(*(tensor.split(size) for tensor in tensors), strict=True):
+                total += _add_chunk(chunk, classes, offset, of_classes, of_offset)
         ctx.save_for_backward(of_rows, of_true, of_classes, of_offset)
         ctx.dtypes = hidden.dtype, true_logit.dtype, of_sample.dtype, offset.dtype
         return total
@@ -70,6 +63,24 @@ class _SumOfLosses(torch.autograd.Function):
             gradient.to(dtype) * grad_total for gradient, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
         )
         return of_hidden, of_true, None, None, of_sample, of_offset
+
+
+def _add_chunk(
+    chunk: tuple[Tensor, ...], of_sample: Tensor, offset: Tensor, grad_of_sample: Tensor, grad_of_offset: Tensor
+) -> Tensor:
+    """Sum of the losses of C tokens. chunk: of these what `sum_of_losses` takes of tokens, and where the gradients of
+    hidden and true_logit are written; those of what all tokens share are added to."""
+    hidden, true_logit, is_hit, place, of_hidden, of_true = chunk
+    log_p = _log_probabilities(hidden, true_logit, is_hit, place, of_sample, offset)
+    torch.expm1(log_p[:, 0], out=of_true)  # p - 1
+    p = torch.exp(log_p[:, 1:], out=hidden.new_empty(len(hidden), len(of_sample)))
+    grad_of_offset += p.sum(dim=0, dtype=offset.dtype)
+    torch.mm(p, of_sample, out=of_hidden)
+    if p.dtype == grad_of_sample.dtype:
+        grad_of_sample.addmm_(p.t(), hidden)
+    else:
+        grad_of_sample += p.t() @ hidden
+    return -log_p[:, 0].sum()
 
 
 def _log_probabilities(

@@ -62,8 +62,8 @@ def _tables(figures: dict[str, Any], measured: list[dict[str, Any]]) -> list[str
     )
     of_parts = (
         "Milliseconds, and share of the step: shares by the profiler, from further steps of each process. What the "
-        "backward pass does is counted with the part of the forward pass that it belongs to; waiting: what of these "
-        "steps' time is left when a GPU's for all parts is taken from it."
+        "backward pass does is counted with the part of the forward pass that it belongs to; waiting: what of a step's "
+        "time, untraced, is left when a GPU's for all parts is taken from it."
     )
     return [
         setting,

@@ -22,9 +22,18 @@ SIZES = (OPS, Column("total params\n(B)", "total_params_billions", _billions))
 OURS = "Ours: mean ± sample standard deviation (number of seeds), of the whole test part; beams of 4."
 SAME_ROWS = (
     "moe_2048 is our mt/moe_2048_h; of models in rows without a printed figure, the paper prints a curve (figure 4); "
-    "models of others in print have no experiment here, and -."
+    "models of others, and one trained longer, have no experiment here, and -."
 )
-OF_OTHERS = ("gnmt", "gnmt_rl", "pbmt", "lstm_6_layer", "lstm_6_layer_posunk", "deepatt", "deepatt_posunk")
+OF_OTHERS = (
+    "moe_2048_longer",
+    "gnmt",
+    "gnmt_rl",
+    "pbmt",
+    "lstm_6_layer",
+    "lstm_6_layer_posunk",
+    "deepatt",
+    "deepatt_posunk",
+)
 METRICS = (
     "perplexity: per wordpiece, not comparable between vocabularies; BLEU, tokenised: multi-bleu.perl's, of text "
     "tokenised by Moses, as in print; sacreBLEU: 13a of plain text (nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp)."

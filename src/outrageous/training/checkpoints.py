@@ -13,14 +13,13 @@ from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.trainer.states import TrainerFn
 
-from outrageous.config import AnyRunConfig
 from outrageous.data.corpus import Corpus
 from outrageous.data.parallel_corpus import ParallelCorpus
 from outrageous.errors import UserError
 from outrageous.parallel.checkpoint_folders import KEY as FOLDER
 from outrageous.parallel.checkpoint_folders import delete_others, put_back
 from outrageous.parallel.processes import Processes
-from outrageous.training.run_folder import RunFolder, config_hash
+from outrageous.training.run_folder import RunFolder
 
 KEY = "outrageous"
 
@@ -29,8 +28,9 @@ class StampedModule(pl.LightningModule):
     """Writes into every checkpoint which run it belongs to, and how that run began.
 
     Attributes:
-        origin: JSON-ready: config, config_hash, vocabulary_fingerprint, started_at, commit, dirty. When a run goes on,
-            its first start counts; if the commit has changed since, the run is dirty: no one commit made it.
+        origin: JSON-ready: config, config_hash, data_fingerprint, vocabulary_fingerprint, started_at, commit, dirty.
+            When a run goes on, its first start counts; if the commit has changed since, the run is dirty: no one commit
+            made it.
         processes: those that train it; this one is alone until somebody says otherwise.
     """
 
@@ -148,15 +148,18 @@ def check_fits(checkpoint: dict[str, Any], path: Path, corpus: Corpus | Parallel
         )
 
 
-def check_own(config: AnyRunConfig, path: Path, corpus: Corpus | ParallelCorpus) -> None:
-    """Raises UserError if the checkpoint, of this config, was trained on another text than the corpus now has: what was
-    trained on might stand in its test part."""
+def check_own(path: Path, corpus: Corpus | ParallelCorpus) -> None:
+    """Raises UserError if the corpus, of the settings that the checkpoint was trained with, is of another text by now:
+    what was trained on might stand in its test part."""
     checkpoint = read_checkpoint(path)
     check_fits(checkpoint, path, corpus)
-    if checkpoint[KEY]["config_hash"] != config_hash(config, corpus.fingerprint):
+    # Checkpoints before there were fingerprints in them are taken at their word.
+    trained_on = checkpoint[KEY].get("data_fingerprint", corpus.fingerprint)
+    if trained_on != corpus.fingerprint:
         raise UserError(
-            f"checkpoint {path} was trained on another text than data.name={config.data.name} now is, whose test part "
-            "may hold what it was trained on: restore that text, or give another (data=…, of translation pairs=…)"
+            f"checkpoint {path} was trained on corpus {trained_on}, but its settings now name corpus "
+            f"{corpus.fingerprint}, whose test part may hold what it was trained on: restore the text as it was, or "
+            "evaluate on another (data=…, of translation pairs=…)"
         )
 
 

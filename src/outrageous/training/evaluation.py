@@ -33,7 +33,7 @@ def evaluate(config: RunConfig, checkpoint: Path, data: CorpusConfig | None) -> 
     folder = Path(config.paths.corpora)
     if data is None:
         corpus = prepare_corpus(config.data, folder)
-        check_own(config, checkpoint, corpus)
+        check_own(checkpoint, corpus)
     else:
         corpus = prepare_corpus(data, folder, _vocabulary_of(checkpoint))
         check_fits(read_checkpoint(checkpoint), checkpoint, corpus)  # before another vocabulary upsets the model

@@ -34,8 +34,7 @@ def measure_fit(config: AnyRunConfig, vocabulary_size: int, num_threads: int) ->
     and have no padding; on a GPU sentences are of other lengths in each step.
 
     Without a GPU, the operations that a GPU would do are done on the CPU, but for LSTMs, which take the predicted
-    memory and compute nothing; the peak is then what the process grew by beyond
-    what it kept of such steps before.
+    memory and compute nothing; the peak is then what the process grew by beyond what it kept of such steps before.
 
     Raises UserError if the device is not there.
     """

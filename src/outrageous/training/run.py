@@ -63,6 +63,7 @@ def run(config: AnyRunConfig, row: str | None) -> tuple[Record, RunFolder]:
     origin |= {
         "config": plain_config(config),
         "config_hash": config_hash(config, corpus.fingerprint),
+        "data_fingerprint": corpus.fingerprint,
         "vocabulary_fingerprint": corpus.vocabulary.fingerprint,
     }
     with torch.device("meta"):  # the whole model, of which this process may have a part

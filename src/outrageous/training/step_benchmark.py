@@ -132,13 +132,17 @@ def _measured(config: RunConfig, corpus: Corpus) -> Turn:
     for _ in range(NUM_WARM_UPS[stepper.device.type]):
         _step(stepper, batches)
     measured = [_stretch(stepper, batches, NUM_STEPS) for _ in range(NUM_STRETCHES)]
+    speeds = [words / of_stretch for words, of_stretch in measured]
+    peak = torch.cuda.max_memory_allocated() if on_gpu else peak_of_this_process()
     dense = dense_flops(stepper.device, stepper.dtype)
     parts = _traced(stepper, batches)
+    if on_gpu:  # beside steps that were not traced, which takes the host time
+        parts[WAITING] = max(0.0, 1 / statistics.median(speeds) - sum(parts.values()))
     return Turn(
-        speeds=[words / of_stretch for words, of_stretch in measured],
+        speeds=speeds,
         seconds=[of_stretch / NUM_STEPS for _, of_stretch in measured],
         parts={part: of_part / sum(parts.values()) for part, of_part in parts.items()},
-        peak=torch.cuda.max_memory_allocated() if on_gpu else peak_of_this_process(),
+        peak=peak,
         flops_per_word=cost(model).flops_per_training_word,
         expert_flops_per_word=2 * 3 * expert_ops(model),
         vocabulary_size=len(corpus.vocabulary),
@@ -148,17 +152,14 @@ def _measured(config: RunConfig, corpus: Corpus) -> Turn:
 
 
 def _traced(stepper: Stepper, batches: Iterator[Batch]) -> dict[str, float]:
-    """Seconds of some steps, by part."""
+    """Seconds for each word of some steps, by part."""
     on_gpu = stepper.device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
     with profile(activities=activities, schedule=AFTER_ONE) as trace:
         _stretch(stepper, batches, 1)
         trace.step()
-        _, seconds = _stretch(stepper, batches, NUM_TRACED)
-    parts = seconds_of_parts(trace, on_gpu)
-    if on_gpu:
-        parts[WAITING] = max(0.0, seconds - sum(parts.values()))
-    return parts
+        words, _ = _stretch(stepper, batches, NUM_TRACED)
+    return {part: seconds / words for part, seconds in seconds_of_parts(trace, on_gpu).items()}
 
 
 def _stretch(stepper: Stepper, batches: Iterator[Batch], num_steps: int) -> tuple[int, float]:

@@ -53,7 +53,7 @@ def evaluate_translation(
         parts["test"] = {name: _without_long(*sides, wordpieces, name) for name, sides in parts["test"].items()}
     budget = config.trainer.eval_words_per_batch
     metrics = {f"{part}_perplexity": _perplexity(model, wordpieces, of, budget) for part, of in parts.items()}
-    translator, signature = Translator(model, wordpieces, BeamSettings(), MAX_PIECES), ""
+    translator, signature = Translator(model, wordpieces, BeamSettings()), ""
     for name, (sources, references) in parts["test"].items():
         translations = translate_test(translator, sources, name)
         scores, signature = bleu_of(translations, references, name, several=len(parts["test"]) > 1)
@@ -73,7 +73,7 @@ def _directions(config: TranslationRunConfig, direction: str | None) -> list[str
 
 def _own_corpus(config: TranslationRunConfig, checkpoint: Path, directions: list[str]) -> dict[str, Pairs]:
     corpus = prepare_parallel(config.data, Path(config.paths.corpora))
-    check_own(config, checkpoint, corpus)
+    check_own(checkpoint, corpus)
     return {part: {name: corpus.text(part, name) for name in directions} for part in ("dev", "test")}
 
 
