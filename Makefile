@@ -6,7 +6,7 @@ SEEDS := 0
 READY := .venv/ready
 RUN := .venv/bin/python# what bench-gpu runs; another interpreter must have all that pyproject.toml asks for
 BENCH = $(RUN) -m outrageous.commands.bench
-# The paper's fastest and largest beside dense models, which the first of them is.
+# Of which a speed is asked on a GPU, and dense models of equal work; all are set against the first.
 SPEED_OF := lm/moe_1_wide,lm/moe_256,lm/moe_4096_h,lm/4xlstm_512,lm/moe_1_deep
 # uv does not read pip's settings: local wheels are passed on.
 INSTALL = $${PIP_FIND_LINKS:+env UV_FIND_LINKS="$$(printf '%s' "$$PIP_FIND_LINKS" | tr ' ' ',')"} \
@@ -50,7 +50,6 @@ bench-gpu: ## on a machine with a CUDA GPU: its tests, then, whatever fails, all
 # Without a GPU nothing is measured; with one, no measurement that fails ends those after it.
 CHECK_GPU = @$(RUN) -c 'import sys; import outrageous.commands.bench, torch; torch.cuda.is_available() or sys.exit("there is no CUDA device here: nothing is measured")'
 bench-gpu-speed bench-gpu-fit: export PYTHONPATH := src:.
-bench-gpu-speed bench-gpu-fit: export PYTORCH_ALLOC_CONF ?= expandable_segments:True
 MEASURE = @trap 'exit 130' INT; set -x; failed=0
 
 bench-gpu-speed: $(if $(filter .venv/%,$(RUN)),$(READY)) ## the first half: CUDA tests, whole steps, experts' products

@@ -43,7 +43,7 @@ class ParallelCorpus:
     folder: Path
 
     def text(self, part: str, direction: str) -> tuple[list[str], list[str]]:
-        """Sources and references of `dev` or `test` as they were written, in the order of the packed pairs.
+        """Sources and references of `dev` or `test`, `as_learnt` but not cut, in the order of the packed pairs.
 
         Raises:
             UserError: the file is not whole.

@@ -13,7 +13,7 @@ from outrageous.moe.device import on_gpu
 from outrageous.moe.grouped import same_dtype, without_autocast
 
 # How many logits there are at a time: on a CPU as many as its cache holds, on a GPU half a gigabyte in float32, and as
-# much again for their logarithms' softmax.
+# much again of log-probabilities.
 LOGITS_ON_CPU, LOGITS_ON_GPU = 2**18, 2**27
 
 
